@@ -1,0 +1,66 @@
+"""The reference: SciPy, float64, plain layers one by one. Slow, short, and the oracle of all others."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from spdnn_cli.engines import EngineOptions, Inference, Shortcuts
+from spdnn_cli.fold import unfold
+from spdnn_cli.network import Features, Network
+
+BYTES_AT_A_TIME = 1 << 29
+"""Size of one float64 array of values: more images than fit are taken in turn."""
+
+
+class ReferenceEngine:
+    """y' = clip(W y + bias) where W y is not zero, in float64; dead images are dropped."""
+
+    shortcuts = Shortcuts(
+        dead_images_dropped=True, twins_folded=False, finished_images_retired=False
+    )
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+
+    def prepare(self, network: Network) -> None:
+        self._network = network
+
+    def upload(self, features: Features) -> None:
+        self._features = features
+
+    def infer(self) -> Inference:
+        network, features = self._network, self._features
+        widest = max([features.neurons, *(layer.outputs for layer in network.layers)])
+        batch = max(1, BYTES_AT_A_TIME // (8 * widest))
+        alive = np.zeros(network.depth, np.int64)
+        categories, executed = [], 0
+        for first in range(0, features.images, batch):
+            images = np.arange(first, min(first + batch, features.images))
+            values = features.values(first, first + batch).T.astype(np.float64)
+            for k in range(network.depth):
+                if len(images) == 0:
+                    break
+                executed += len(images) * int(network.edges_by_layer[k])
+                values = self._layer(k, values)
+                lives = values.any(axis=0)
+                images, values = images[lives], values[:, lives]
+                alive[k] += len(images)
+                if self._options.progress is not None:
+                    self._options.progress(k + 1, len(images))
+            categories.append(images)
+        return Inference(np.concatenate(categories).astype(np.int32), executed, tuple(alive.tolist()))
+
+    def _layer(self, k: int, values: np.ndarray) -> np.ndarray:
+        """Values (inputs, images) before layer k to values (outputs, images) after it."""
+        with self._options.stopwatch.stage("read"):
+            folded = self._network.layers[k]
+        with self._options.stopwatch.stage("prepare"):
+            layer = unfold(folded)
+            weights = sparse.csr_matrix(
+                (layer.weights.astype(np.float64), layer.columns, layer.row_offsets),
+                shape=(layer.outputs, layer.inputs),
+            )
+        sums = weights @ values
+        clipped = np.clip(sums + layer.bias[:, None].astype(np.float64), 0, self._network.ymax)
+        return np.where(sums != 0, clipped, 0)

@@ -1,0 +1,58 @@
+"""The failures that spdnn expects: one family, each saying what is wrong, where, and what to do.
+
+Library code raises them; `cli.py` alone catches them, prints the one line and exits with 1.
+Everything else that escapes is a defect of spdnn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class SpdnnError(Exception):
+    """An expected failure.
+
+    The text is one line: `PATH, line LINE: WHAT. HINT`, with the parts that are known.
+
+    Args:
+        what: what is wrong, with the offending value in it; no full stop at the end.
+        hint: what the user can do about it: a sentence of its own.
+        path: the file at fault, or `archive.tar.gz: member` for a file in an archive.
+        line: the line at fault, counted from 1.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        hint: str | None = None,
+        path: str | Path | None = None,
+        line: int | None = None,
+    ) -> None:
+        self.what, self.hint, self.path, self.line = what, hint, path, line
+        where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
+        super().__init__(f"{where}{what}." + (f" {hint}" if hint else ""))
+
+
+class FetchError(SpdnnError):
+    """A download that cannot be completed or does not hold what it should."""
+
+
+class DataError(SpdnnError):
+    """An input file that is damaged, of another problem, or not what it says."""
+
+
+class DeviceError(SpdnnError):
+    """A device that is not there, or has too little memory."""
+
+
+class EngineError(SpdnnError):
+    """An engine that cannot run the given network, or is not known."""
+
+
+class ResultError(SpdnnError):
+    """A result that cannot be found, read or written."""
+
+
+class VerificationError(SpdnnError):
+    """Categories that differ from the truth."""

@@ -1,0 +1,94 @@
+"""The challenge's twelve problems: sizes, constants, official counts, file names, addresses.
+
+Source of every number: the Sparse DNN Graph Challenge (https://graphchallenge.mit.edu/challenges)
+and its data at `OFFICIAL_ADDRESS`; the archives' checksums are those published by the authors of
+the HPEC 2020 champion in https://github.com/merthidayetoglu/SpDNN_Challenge2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OFFICIAL_ADDRESS = "https://graphchallenge.s3.amazonaws.com/synthetic/sparsechallenge_2019/"
+
+IMAGES = 60_000
+NEURONS = (1024, 4096, 16384, 65536)
+LAYERS = (120, 480, 1920)
+EDGES_PER_NEURON = 32
+WEIGHT = 1 / 16
+YMAX = 32.0
+"""Neurons saturate here: every value is clipped to [0, YMAX]."""
+
+BIAS = {1024: -0.3, 4096: -0.35, 16384: -0.4, 65536: -0.45}
+SURVIVORS = {1024: 1812, 4096: 1801, 16384: 1918, 65536: 1994}
+"""Images with a non-zero entry after the last layer: the same number at every official L."""
+
+INPUT_NONZEROS = {1024: 6_374_505, 4096: 25_019_051, 16384: 98_858_913, 65536: 392_191_985}
+ARCHIVE_MD5 = {
+    1024: "8ccdd73e06ff905f7c72410e9a5cc4be",
+    4096: "ebf3785df180ae921db7c805e5c9adfb",
+    16384: "92a48c20050e3d8fcf511b810eb56faf",
+}
+"""md5 of `dnn/neuron{N}.tar.gz`; none was published for 65536."""
+
+MNIST_FILE = "train-images-idx3-ubyte.gz"
+MNIST_MD5 = "6bbc9ace898e44ae57da46a324031adb"
+"""md5 of the unpacked MNIST training images."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of the challenge: `neurons` in a layer, `layers` layers, 60,000 images.
+
+    Any positive `layers` up to 1920 is allowed: the L-layer problem is the first L layers of the
+    1920-layer network.
+    """
+
+    neurons: int
+    layers: int
+
+    def __post_init__(self) -> None:
+        if self.neurons not in NEURONS:
+            raise ValueError(f"neurons must be one of {NEURONS}, not {self.neurons}")
+        if not 1 <= self.layers <= LAYERS[-1]:
+            raise ValueError(f"layers must be from 1 to {LAYERS[-1]}, not {self.layers}")
+
+    @property
+    def bias(self) -> float:
+        """The bias of every neuron."""
+        return BIAS[self.neurons]
+
+    @property
+    def edges_per_layer(self) -> int:
+        """Edges of one layer."""
+        return self.neurons * EDGES_PER_NEURON
+
+    @property
+    def edges(self) -> int:
+        """Edges that the challenge counts: every edge of every layer, for every image."""
+        return IMAGES * self.edges_per_layer * self.layers
+
+    @property
+    def survivors(self) -> int | None:
+        """The official number of categories, known for the official depths."""
+        return SURVIVORS[self.neurons] if self.layers in LAYERS else None
+
+
+def images_file(neurons: int) -> str:
+    """Path of the input images below `OFFICIAL_ADDRESS`."""
+    return f"mnist/sparse-images-{neurons}.tsv.gz"
+
+
+def archive_file(neurons: int) -> str:
+    """Path of the network's archive below `OFFICIAL_ADDRESS`."""
+    return f"dnn/neuron{neurons}.tar.gz"
+
+
+def layer_member(neurons: int, layer: int) -> str:
+    """Path of one layer (counted from 1) in the network's archive."""
+    return f"neuron{neurons}/n{neurons}-l{layer}.tsv"
+
+
+def categories_file(neurons: int, layers: int) -> str:
+    """Path of the official categories below `OFFICIAL_ADDRESS`."""
+    return f"dnn/neuron{neurons}-l{layers}-categories.tsv"

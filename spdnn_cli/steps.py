@@ -1,0 +1,147 @@
+"""From layers to steps: what a folded engine computes between the class values of two layers.
+
+After layer k an image is one value for each output class. Layer k + 1 wants one sum for each of its
+input classes, and then applies its core. Both are sparse products:
+
+    sums = gather @ values          gather[c, o] = neurons that are in output class o of layer k
+                                    and in input class c of layer k + 1
+    values = clip(core @ sums + bias)
+
+or, where that has no more terms, one product with core @ gather. The choice is made layer by
+layer: on the challenge's first block one product of 2 terms an output, later 16 adds and 2
+multiply-adds. Nothing is lost: each edge of the plain network is a term, alone or with its twins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from spdnn_cli.network import Float32, FoldedLayer, Int32, Int64, Network
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A sparse matrix (rows x columns), CSR; columns ascending in a row.
+
+    Attributes:
+        columns: number of columns.
+        offsets: int64 (rows + 1).
+        indices: int32 (terms).
+        weights: float32 (terms).
+    """
+
+    columns: int
+    offsets: Int64
+    indices: Int32
+    weights: Float32
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.offsets) - 1
+
+    @property
+    def terms(self) -> int:
+        """Number of multiply-adds that it takes for an image."""
+        return len(self.indices)
+
+    @cached_property
+    def weight(self) -> float | None:
+        """The weight that all terms share; None where they differ."""
+        return float(self.weights[0]) if self.terms and np.ptp(self.weights) == 0 else None
+
+    @cached_property
+    def shift(self) -> int | None:
+        """t, where row r has just the columns r and (r + t) mod `columns`; None: another shape."""
+        if self.terms != 2 * self.rows or not np.all(np.diff(self.offsets) == 2):
+            return None
+        pairs = self.indices.reshape(-1, 2).astype(np.int64)
+        own = np.arange(self.rows)
+        partner = np.where(pairs[:, 0] == own, pairs[:, 1], pairs[:, 0])
+        if not np.all((pairs == own[:, None]).any(axis=1)) or self.rows == 0:
+            return None
+        shifts = (partner - own) % self.columns
+        return int(shifts[0]) if np.ptp(shifts) == 0 else None
+
+    @cached_property
+    def groups(self) -> int | None:
+        """g, where `columns` = g * `rows` and row r adds up the columns r, r + rows, ... once each.
+
+        None: another shape.
+        """
+        if self.rows == 0 or self.columns % self.rows or self.weight != 1.0:
+            return None
+        groups = self.columns // self.rows
+        wanted = np.arange(self.columns).reshape(groups, self.rows).T.ravel()
+        return groups if np.array_equal(self.indices, wanted) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One layer on class values: `gather` where it is not None, then `apply`, bias and clip.
+
+    `bias` is float32 (apply.rows); `output_class` (int32, neurons) says which value each output
+    neuron has.
+    """
+
+    gather: Product | None
+    apply: Product
+    bias: Float32
+    output_class: Int32
+
+    @property
+    def terms(self) -> int:
+        """Adds and multiply-adds that the step takes for an image."""
+        return self.apply.terms + (0 if self.gather is None else self.gather.terms)
+
+    @cached_property
+    def uniform_bias(self) -> float | None:
+        """The bias that all values share; None where they differ."""
+        return float(self.bias[0]) if len(self.bias) and np.ptp(self.bias) == 0 else None
+
+
+class Steps:
+    """The steps of a network, made in order, layer by layer, as far as they are asked for."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.made: list[Step] = []
+
+    def extend(self, layers: list[FoldedLayer]) -> None:
+        """Make the steps of the next layers."""
+        for layer in layers:
+            values = self.made[-1].output_class if self.made else np.arange(layer.inputs)
+            self.made.append(make_step(layer, np.asarray(values, np.int32)))
+
+
+def make_step(layer: FoldedLayer, value_of: Int32) -> Step:
+    """The step of a layer whose input neuron i has value number `value_of[i]`."""
+    core = layer.core
+    wired = layer.input_class >= 0
+    values = int(value_of.max(initial=-1)) + 1
+    gather = sparse.csr_matrix(
+        (np.ones(np.count_nonzero(wired)), (layer.input_class[wired], value_of[wired])),
+        shape=(core.inputs, values),
+    )
+    apply = sparse.csr_matrix(
+        (core.weights.astype(np.float64), core.columns, core.row_offsets),
+        shape=(core.outputs, core.inputs),
+    )
+    whole = apply @ gather
+    if whole.nnz <= gather.nnz + apply.nnz:
+        return Step(None, _product(whole), core.bias, layer.output_class)
+    return Step(_product(gather), _product(apply), core.bias, layer.output_class)
+
+
+def _product(matrix: sparse.csr_matrix) -> Product:
+    matrix.sum_duplicates()
+    return Product(
+        matrix.shape[1],
+        matrix.indptr.astype(np.int64),
+        matrix.indices.astype(np.int32),
+        matrix.data.astype(np.float32),
+    )
