@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +33,7 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
+from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import DataError
 from spdnn_cli.fold import keeps_saturated
 from spdnn_cli.network import Features, FoldedLayer, Int32, Layer, Network
@@ -223,7 +223,7 @@ def write_dataset(
         DataError: layers are missing, neighbours do not fit, or the disk is full.
     """
     path = Path(path)
-    with _written_aside(path) as part, h5py.File(part, "w") as file:
+    with written_aside(path) as part, h5py.File(part, "w") as file:
         file.attrs.update(
             format=FORMAT,
             schema_version=SCHEMA_VERSION,
@@ -251,7 +251,7 @@ def extend_dataset(
     """
     path = Path(path)
     present = open_dataset(path).layers
-    with _written_aside(path) as part:
+    with written_aside(path) as part:
         part.write_bytes(path.read_bytes())
         with h5py.File(part, "r+") as file:
             _write_layers(file, layers, present, depth, is_official, progress)
@@ -297,23 +297,6 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise DataError(
             f"is damaged or cut off ({reason})", path=path, hint="Convert the data again."
         ) from error
-
-
-@contextlib.contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
-    """Give a file beside `path` to write to; rename it at the end, or remove it on any failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise DataError(
-            f"cannot be written ({reason})", path=path, hint="Is there room on the disk?"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # --- features ----------------------------------------------------------------------------------

@@ -39,28 +39,13 @@ def fold(layer: Layer) -> FoldedLayer:
 
 
 def unfold(folded: FoldedLayer) -> Layer:
-    """The plain layer: the inverse of `fold`."""
-    members = np.argsort(folded.input_class, kind="stable").astype(np.int64)
-    members = members[np.count_nonzero(folded.input_class < 0) :]
-    sizes = folded.input_class_sizes
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]) if len(sizes) else sizes
+    """The plain layer: the inverse of `fold`. Without the GIL: layers unfold side by side."""
     core = folded.core
-    entries = _ranges(
-        core.row_offsets[folded.output_class], core.row_offsets[folded.output_class + 1]
-    )
-    degrees = np.diff(core.row_offsets)[folded.output_class]
-    targets = np.repeat(np.arange(folded.outputs), degrees)
-    classes = core.columns[entries]
-    fan_in = sizes[classes]
-    sources = members[_ranges(starts[classes], starts[classes] + fan_in)]
-    return Layer.from_edges(
-        folded.inputs,
-        folded.outputs,
-        sources,
-        np.repeat(targets, fan_in),
-        np.repeat(core.weights[entries], fan_in),
-        core.bias[folded.output_class],
-    )
+    row_offsets, columns, weights = _unfold_edges(
+        core.row_offsets, core.columns, core.weights,
+        folded.input_class, folded.input_class_sizes, folded.output_class,
+    )  # fmt: skip
+    return Layer(folded.inputs, row_offsets, columns, weights, core.bias[folded.output_class])
 
 
 def keeps_saturated(folded: FoldedLayer, ymax: float) -> bool:
@@ -88,6 +73,46 @@ def make_network(layers: list[FoldedLayer], ymax: float) -> Network:
             )
     certificates = np.array([keeps_saturated(layer, ymax) for layer in layers], np.bool_)
     return Network(layers, ymax, certificates, np.array([layer.edges for layer in layers]))
+
+
+@njit(cache=True, nogil=True)
+def _unfold_edges(core_offsets, core_columns, core_weights, input_class, class_sizes, output_class):  # type: ignore[no-untyped-def]
+    """Row offsets, columns and weights of the plain layer."""
+    # The members of each input class, ascending: members[starts[c]:starts[c + 1]].
+    starts = np.zeros(len(class_sizes) + 1, np.int64)
+    starts[1:] = np.cumsum(class_sizes)
+    members, filled = np.empty(starts[-1], np.int32), starts[:-1].copy()
+    for i in range(len(input_class)):
+        if input_class[i] >= 0:
+            members[filled[input_class[i]]] = i
+            filled[input_class[i]] += 1
+    # The row of each output class, once: a column and the entry of the core that it comes from.
+    row_starts = np.zeros(len(core_offsets), np.int64)
+    for row in range(len(core_offsets) - 1):
+        row_starts[row + 1] = row_starts[row]
+        for k in range(core_offsets[row], core_offsets[row + 1]):
+            row_starts[row + 1] += class_sizes[core_columns[k]]
+    keys = np.empty(row_starts[-1], np.int64)
+    for row in range(len(core_offsets) - 1):
+        at = row_starts[row]
+        for k in range(core_offsets[row], core_offsets[row + 1]):
+            for m in range(starts[core_columns[k]], starts[core_columns[k] + 1]):
+                keys[at] = (np.int64(members[m]) << 32) | (k - core_offsets[row])
+                at += 1
+        keys[row_starts[row] : at].sort()
+    row_offsets = np.zeros(len(output_class) + 1, np.int64)
+    for j in range(len(output_class)):
+        row = output_class[j]
+        row_offsets[j + 1] = row_offsets[j] + row_starts[row + 1] - row_starts[row]
+    columns = np.empty(row_offsets[-1], np.int32)
+    weights = np.empty(row_offsets[-1], np.float32)
+    for j in range(len(output_class)):
+        row = output_class[j]
+        shift = row_starts[row] - row_offsets[j]
+        for at in range(row_offsets[j], row_offsets[j + 1]):
+            columns[at] = keys[at + shift] >> 32
+            weights[at] = core_weights[core_offsets[row] + (keys[at + shift] & 0xFFFFFFFF)]
+    return row_offsets, columns, weights
 
 
 def _twin_rows(

@@ -23,6 +23,14 @@ BIAS = {1024: -0.3, 4096: -0.35, 16384: -0.4, 65536: -0.45}
 SURVIVORS = {1024: 1812, 4096: 1801, 16384: 1918, 65536: 1994}
 """Images with a non-zero entry after the last layer: the same number at every official L."""
 
+CATEGORIES_SHA256 = {
+    1024: "a006e26755ca317ecf629035972137457705f20e3139b7796a2f9e9d58c8f4e1",
+    4096: None,
+    16384: None,
+    65536: None,
+}
+"""SHA-256 of the official categories file, the same at every official L, where it was compared."""
+
 INPUT_NONZEROS = {1024: 6_374_505, 4096: 25_019_051, 16384: 98_858_913, 65536: 392_191_985}
 ARCHIVE_MD5 = {
     1024: "8ccdd73e06ff905f7c72410e9a5cc4be",
@@ -34,6 +42,20 @@ ARCHIVE_MD5 = {
 MNIST_FILE = "train-images-idx3-ubyte.gz"
 MNIST_MD5 = "6bbc9ace898e44ae57da46a324031adb"
 """md5 of the unpacked MNIST training images."""
+
+
+FEATURES_SHA256 = {
+    1024: "69f31eec86f4a859def2738f8e71cca3898e7d109da52b1cf281a2ec8fab6211",
+    4096: "c35bad878e9dce8ab585a353e16bbd216198ba7e1042e081e5142c286cd6cc89",
+    16384: "b0297358c05429fdbcf6cfb88ccee1ae2f89b265adad75c9b2efeb73cc522d6c",
+    65536: "F65536",
+}
+"""SHA-256 of the official inputs, 60,000 packed rows (`network.Features`): regenerated from MNIST,
+with the official number of non-zeros for every N."""
+
+SYNTHETIC_ANSWERS: dict[tuple[str, int], tuple[int, str]] = {}
+"""(SHA-256 of synthetic inputs, layers): the number of categories and the SHA-256 of their list, as
+the reference engine found them."""
 
 
 @dataclass(frozen=True)

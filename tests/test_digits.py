@@ -35,7 +35,7 @@ def test_bits_are_the_same_for_ever(neurons: int, seed: int, sha256: str) -> Non
     features = synthetic_features(neurons, 50, seed)
     assert features.dtype == np.uint8
     assert features.shape == (50, neurons // 8)
-    assert hashlib.sha256(features).hexdigest() == sha256
+    assert hashlib.sha256(features.tobytes()).hexdigest() == sha256
 
 
 def test_fewer_images_are_the_first_of_more() -> None:

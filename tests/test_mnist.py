@@ -46,7 +46,7 @@ def plainly(images: Images, neurons: int) -> Images:
 
 
 @pytest.mark.parametrize("neurons", NEURONS)
-@pytest.mark.parametrize("count", [1, 2, 5, 7])
+@pytest.mark.parametrize("count", [2, 7])
 def test_equals_the_plain_definition(neurons: int, count: int) -> None:
     images = random_images(count, seed=count)
     features = official_features(images, neurons)
@@ -135,7 +135,7 @@ def test_official_inputs() -> None:
     assert images.dtype == np.uint8
     features = official_features(images, 1024)
     assert int(np.unpackbits(features).sum()) == INPUT_NONZEROS[1024]
-    assert hashlib.sha256(features).hexdigest() == OFFICIAL_1024
+    assert hashlib.sha256(features.tobytes()).hexdigest() == OFFICIAL_1024
 
 
 def fault(path: Path, content: bytes) -> str:

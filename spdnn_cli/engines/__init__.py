@@ -47,7 +47,8 @@ class Inference:
     """The outcome of one run.
 
     Attributes:
-        categories: int32, ascending: the images, from 0, with a non-zero entry after the last layer.
+        categories: int32, ascending: the images, from 0, with a non-zero entry after the last
+            layer.
         executed_edges: multiply-adds (and adds of a gather) that ran, for live images.
         alive: for each layer that ran, how many images were alive after it. A layer that did not
             run has no entry: by then every image had finished.
@@ -97,10 +98,12 @@ ENGINES = {
     "cpu-layered": EngineEntry(
         "cpu", "cpu_layered", "CpuLayeredEngine", "Numba, layer by layer, dead images dropped"
     ),
-    "cpu": EngineEntry(
-        "cpu", "cpu", "CpuEngine", "Numba, twins folded, finished images retired"
-    ),
+    "cpu": EngineEntry("cpu", "cpu", "CpuEngine", "Numba, twins folded, finished images retired"),
 }
+
+
+MOST_FOLDED_SHARE = 0.5
+"""`auto` folds where the cores keep no more than this share of the edges."""
 
 
 def create(name: str, options: EngineOptions) -> Engine:
@@ -115,3 +118,49 @@ def create(name: str, options: EngineOptions) -> Engine:
     module = importlib.import_module(f"spdnn_cli.engines.{entry.module}")
     engine: Engine = getattr(module, entry.class_name)(options)
     return engine
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine that runs, on which device, and why."""
+
+    engine: str
+    device: str
+    reason: str
+
+
+def choose(name: str, device: str | None, network: Network) -> Choice:
+    """Settle the engine and the device.
+
+    Args:
+        name: an engine, or "auto".
+        device: "cpu", "cuda", or None for the best that is present.
+        network: what is to run; `auto` looks at its first layer.
+
+    Raises:
+        EngineError: there is no such engine, or it does not run on the device.
+    """
+    if name == "auto":
+        return _best(device or "cpu", network)
+    if name not in ENGINES:
+        raise EngineError(f"there is no engine {name!r}", hint=f"Engines: {', '.join(ENGINES)}.")
+    if device not in (None, ENGINES[name].device):
+        raise EngineError(
+            f"engine {name} runs on {ENGINES[name].device}, not on {device}",
+            hint=f"Leave out --device, or choose one of {', '.join(_on(str(device)))}.",
+        )
+    return Choice(name, ENGINES[name].device, "asked for")
+
+
+def _best(device: str, network: Network) -> Choice:
+    first = network.layers[0]
+    share = first.core.edges / max(1, first.edges)
+    if share <= MOST_FOLDED_SHARE:
+        return Choice("cpu", device, f"twins fold: {share:.1%} of the first layer's edges remain")
+    return Choice(
+        "cpu-layered", device, f"few twins: {share:.1%} of the first layer's edges remain"
+    )
+
+
+def _on(device: str) -> list[str]:
+    return [name for name, entry in ENGINES.items() if entry.device == device]

@@ -44,9 +44,9 @@ class CpuEngine:
 
     def prepare(self, network: Network) -> None:
         with self._options.stopwatch.stage("compile"):
-            from spdnn_cli.engines import cpu_kernels
+            from spdnn_cli.engines import cpu_kernels, simd
 
-            self._kernels = cpu_kernels
+            self._kernels, self._lanes = cpu_kernels, simd.LANES
         self._network = network
         self._steps = Steps(network)
         self._extend(FIRST_LAYERS if self._options.retire else network.depth)
@@ -58,6 +58,8 @@ class CpuEngine:
         with self._options.stopwatch.stage("prepare"):
             self._shift = _shift_program(self._steps.made, features)
             self._make_workspaces()
+        with self._options.stopwatch.stage("compile"):
+            self._run_task((0, 0))  # no image: Numba compiles the kernels, or loads them
 
     def infer(self) -> Inference:
         while True:
@@ -82,15 +84,15 @@ class CpuEngine:
         steps = self._steps.made[self._shift.layers if self._shift else 0 :]
         widths = [p.rows for step in steps for p in (step.gather, step.apply) if p is not None]
         entry = self._shift.width if self._shift else self._features.neurons
-        self._stride = self._kernels.LANES * max([entry, *widths])
+        self._stride = self._lanes * max([entry, *widths])
         images, threads = self._features.images, self._options.threads
         share = -(-images // (TASKS_PER_THREAD * threads))
-        fits = self._kernels.LANES * max(1, WORKSPACE_BYTES // (2 * 4 * self._stride))
+        fits = self._lanes * max(1, WORKSPACE_BYTES // (2 * 4 * self._stride))
         self._task_images = max(1, min(share, fits, MOST_TASK_IMAGES))
-        capacity = -(-self._task_images // self._kernels.LANES)
+        capacity = -(-self._task_images // self._lanes)
         self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
         for _ in range(threads):
-            self._workspaces.put(Workspace.of(capacity, self._stride, self._kernels.LANES))
+            self._workspaces.put(Workspace.of(capacity, self._stride, self._lanes))
 
     def _tasks(self) -> list[tuple[int, int]]:
         """Ranges of images."""
@@ -125,12 +127,12 @@ class CpuEngine:
             self._panels.arrays, *where, panels, workspace.images, layer, ymax,
             self._final, tally, survivors, found,
         )  # fmt: skip
-        left = workspace.images[: panels * kernels.LANES]
+        left = workspace.images[: panels * self._lanes]
         unfinished = left[left != kernels.IDLE].copy()
         return Outcome(running, np.concatenate([survivors[:found], unfinished]), tally)
 
     def _collect(self, outcomes: list[Outcome]) -> Inference:
-        entering, dying = sum(outcome.tally for outcome in outcomes)
+        entering, dying = np.sum([outcome.tally for outcome in outcomes], axis=0)
         ran = np.count_nonzero(entering)
         terms = np.array([step.terms for step in self._steps.made[:ran]], np.int64)
         alive = self._features.images - np.cumsum(dying[:ran])
@@ -193,7 +195,9 @@ class PanelProgram:
                 np.array([product.rows for product in products], np.uint64),
                 _starts([product.rows + 1 for product in products]).astype(np.uint64),
                 np.array(bias_starts, np.uint64),
-                _joined([p.offsets + start for p, start in zip(products, terms, strict=True)], "u8"),
+                _joined(
+                    [p.offsets + start for p, start in zip(products, terms, strict=True)], "u8"
+                ),
                 _joined([product.indices for product in products], "u4"),
                 _joined([product.weights for product in products], "f4"),
                 _joined([step.bias for step in steps], "f4"),
@@ -261,5 +265,3 @@ def _starts(lengths: list[int]) -> Int64:
 
 def _joined(arrays: list[Any], dtype: str) -> Any:
     return np.concatenate([np.zeros(0, dtype), *[array.astype(dtype) for array in arrays]])
-
-

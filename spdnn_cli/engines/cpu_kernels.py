@@ -45,7 +45,7 @@ _ZERO, _ONE, _WORD = uint64(0), uint64(1), uint64(64)
 
 
 @njit(cache=True, nogil=True)
-def sum_product(values, source, target, rows, offsets, start, indices, weights):  # type: ignore[no-untyped-def]
+def sum_product(values, source, target, rows, offsets, start, indices, weights):
     """sums[r] = sum over the terms of row r of weight * value, on one panel.
 
     Args:
@@ -62,8 +62,20 @@ def sum_product(values, source, target, rows, offsets, start, indices, weights):
 
 @njit(cache=True, nogil=True)
 def apply_product(
-    values, source, target, first, last, offsets, start, indices, weights, bias, bias_start, ymax, ends
-):  # type: ignore[no-untyped-def]
+    values,
+    source,
+    target,
+    first,
+    last,
+    offsets,
+    start,
+    indices,
+    weights,
+    bias,
+    bias_start,
+    ymax,
+    ends,
+):
     """values[r] = clip(sum of row r + bias[r]) where the sum is not zero, rows first..last-1.
 
     Leaves in `ends` (float32, 32) each lane's greatest value, then each lane's least.
@@ -84,7 +96,9 @@ def apply_product(
 
 
 @njit(cache=True, nogil=True)
-def run_panels(program, values, stride, panels, images, layer, ymax, final, tally, survivors, found):  # type: ignore[no-untyped-def]
+def run_panels(
+    program, values, stride, panels, images, layer, ymax, final, tally, survivors, found
+):
     """Take panels through the layers of a program until all images finish or the program ends.
 
     Args:
@@ -119,26 +133,19 @@ def run_panels(program, values, stride, panels, images, layer, ymax, final, tall
             for p in range(first, last):
                 source, target = base + here * half, base + (_ONE - here) * half
                 if p + 1 < last:
-                    sum_product(values, source, target, rows[p], offsets, starts[p], indices, weights)
+                    sum_product(
+                        values, source, target, rows[p], offsets, starts[p], indices, weights
+                    )
                 else:
                     apply_product(
-                        values, source, target, _ZERO, rows[p], offsets, starts[p], indices, weights,
-                        bias, bias_starts[p], ymax, ends,
+                        values, source, target, _ZERO, rows[p], offsets, starts[p],
+                        indices, weights, bias, bias_starts[p], ymax, ends,
                     )  # fmt: skip
                 here = _ONE - here
-            for lane in range(LANES):
-                image = images[panel * LANES + lane]
-                if image == IDLE:
-                    continue
-                if ends[lane] == 0:
-                    tally[1, depth] += 1
-                    images[panel * LANES + lane] = IDLE
-                    running -= 1
-                elif final[depth + 1] and ends[LANES + lane] == ymax:
-                    survivors[found] = image
-                    found += 1
-                    images[panel * LANES + lane] = IDLE
-                    running -= 1
+            found = retire_lanes(
+                images, panel, ends, ymax, final[depth + 1], tally, depth, survivors, found
+            )
+        running = count_running(images, panels)
         if (last - first) % 2 == 1:
             side = _ONE - side
         if 4 * running <= 3 * LANES * panels:
@@ -150,7 +157,27 @@ def run_panels(program, values, stride, panels, images, layer, ymax, final, tall
 
 
 @njit(cache=True, nogil=True)
-def count_running(images, panels):  # type: ignore[no-untyped-def]
+def retire_lanes(images, panel, ends, ymax, is_final, tally, depth, survivors, found):
+    """Free the lanes of a panel whose images are dead, or saturated where that is final.
+
+    Returns the number of survivors found so far.
+    """
+    for lane in range(panel * LANES, (panel + 1) * LANES):
+        if images[lane] == IDLE:
+            continue
+        top, low = ends[lane % LANES], ends[LANES + lane % LANES]
+        if top == 0:
+            tally[1, depth] += 1
+            images[lane] = IDLE
+        elif is_final and low == ymax:
+            survivors[found] = images[lane]
+            found += 1
+            images[lane] = IDLE
+    return found
+
+
+@njit(cache=True, nogil=True)
+def count_running(images, panels):
     running = 0
     for k in range(panels * LANES):
         if images[k] != IDLE:
@@ -159,7 +186,7 @@ def count_running(images, panels):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def close_up(values, start, stride, width, images, panels):  # type: ignore[no-untyped-def]
+def close_up(values, start, stride, width, images, panels):
     """Move the running images to the leading lanes; returns the number of panels now in use."""
     taken = 0
     for k in range(panels * LANES):
@@ -177,7 +204,7 @@ def close_up(values, start, stride, width, images, panels):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True)
-def fill_panels(features, first, last, neurons, values, stride, images):  # type: ignore[no-untyped-def]
+def fill_panels(features, first, last, neurons, values, stride, images):
     """Images first..last-1 into the leading lanes; `features` is uint8 (packed bits) or float32.
 
     The lanes of the last panel that stay idle get zeros.
@@ -200,7 +227,9 @@ def fill_panels(features, first, last, neurons, values, stride, images):  # type
 
 
 @njit(cache=True, nogil=True)
-def run_shift_images(bits, first, last, groups, program, ymax, final, tally, values, stride, images, survivors):  # type: ignore[no-untyped-def]
+def run_shift_images(
+    bits, first, last, groups, program, ymax, final, tally, values, stride, images, survivors
+):
     """Images first..last-1 through a shift program; the running ones go into panels.
 
     Args:
@@ -223,7 +252,9 @@ def run_shift_images(bits, first, last, groups, program, ymax, final, tally, val
     taken, found = 0, 0
     for image in range(first, last):
         count_bits(bits, image, groups, words, planes)
-        top, low = first_shift_layer(planes, words, shifts[0], counts, weights[0], bias[0], ymax, state)
+        top, low = first_shift_layer(
+            planes, words, shifts[0], counts, weights[0], bias[0], ymax, state
+        )
         here, there, columns, layer, finished = _ZERO, uint64(2) * width, width, 0, False
         while True:
             tally[0, layer] += 1
@@ -240,7 +271,15 @@ def run_shift_images(bits, first, last, groups, program, ymax, final, tally, val
             if layer == len(rows):
                 break
             top, low = shift_layer(
-                state, here, there, columns, rows[layer], shifts[layer], weights[layer], bias[layer], ymax
+                state,
+                here,
+                there,
+                columns,
+                rows[layer],
+                shifts[layer],
+                weights[layer],
+                bias[layer],
+                ymax,
             )
             here, there, columns = there, here, rows[layer]
         if not finished:
@@ -255,7 +294,7 @@ def run_shift_images(bits, first, last, groups, program, ymax, final, tally, val
 
 
 @njit(cache=True, nogil=True)
-def count_bits(bits, image, groups, words, planes):  # type: ignore[no-untyped-def]
+def count_bits(bits, image, groups, words, planes):
     """Add up the groups' bits, column by column, in bit planes: 64 counts an operation.
 
     Two groups go in at a time: a full adder, then the carry runs up the planes.
@@ -278,7 +317,7 @@ def count_bits(bits, image, groups, words, planes):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def first_shift_layer(planes, words, shift, counts, weight, bias, ymax, state):  # type: ignore[no-untyped-def]
+def first_shift_layer(planes, words, shift, counts, weight, bias, ymax, state):
     """The first layer from the counts' bit planes: u_c + u_(c + shift) is added in bit planes too.
 
     Returns the greatest and the least value.
@@ -305,7 +344,7 @@ def first_shift_layer(planes, words, shift, counts, weight, bias, ymax, state): 
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _add_plane(planes, p, word, near, far, turn, carry):  # type: ignore[no-untyped-def]
+def _add_plane(planes, p, word, near, far, turn, carry):
     """One bit plane of the counts plus the counts turned by the shift: sum and carry."""
     x = planes[p, word]
     y = planes[p, near] >> turn
@@ -316,7 +355,7 @@ def _add_plane(planes, p, word, near, far, turn, carry):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def shift_layer(state, here, there, columns, rows, shift, weight, bias, ymax):  # type: ignore[no-untyped-def]
+def shift_layer(state, here, there, columns, rows, shift, weight, bias, ymax):
     """One shift layer from state[here...] to state[there...]; the greatest and the least value.
 
     `columns` and `rows` are multiples of 16; state[here...] has room for columns + shift values.
@@ -335,7 +374,9 @@ def shift_layer(state, here, there, columns, rows, shift, weight, bias, ymax):  
 
 
 @njit(cache=True, nogil=True)
-def apply_layer(values, source, target, stride, panels, rows, offsets, indices, weights, bias, ymax, tops):  # type: ignore[no-untyped-def]
+def apply_layer(
+    values, source, target, stride, panels, rows, offsets, indices, weights, bias, ymax, tops
+):
     """One plain layer on several panels, for a range of its rows.
 
     Args:
@@ -349,14 +390,14 @@ def apply_layer(values, source, target, stride, panels, rows, offsets, indices, 
     for panel in range(panels[0], panels[1]):
         base = uint64(panel) * uint64(stride)
         apply_product(
-            values, source + base, target + base, rows[0], rows[1], offsets, _ZERO, indices, weights,
-            bias, _ZERO, ymax, ends,
+            values, source + base, target + base, rows[0], rows[1], offsets, _ZERO,
+            indices, weights, bias, _ZERO, ymax, ends,
         )  # fmt: skip
         tops[panel] = ends[:LANES]
 
 
 @njit(cache=True, nogil=True)
-def gather_lanes(values, source, target, stride, width, lanes, first, last):  # type: ignore[no-untyped-def]
+def gather_lanes(values, source, target, stride, width, lanes, first, last):
     """Fill panels first..last-1 of the target side with the lanes `lanes` of the source side.
 
     `lanes` is int64: lane k of the target side takes lane lanes[k] of the source side, counted

@@ -37,9 +37,9 @@ class CpuLayeredEngine:
 
     def prepare(self, network: Network) -> None:
         with self._options.stopwatch.stage("compile"):
-            from spdnn_cli.engines import cpu_kernels
+            from spdnn_cli.engines import cpu_kernels, simd
 
-            self._kernels = cpu_kernels
+            self._kernels, self._lanes = cpu_kernels, simd.LANES
         self._network = network
         self._kept: dict[int, tuple[Any, ...]] = {}
         room = KEPT_SHARE * psutil.virtual_memory().available
@@ -52,15 +52,19 @@ class CpuLayeredEngine:
     def upload(self, features: Features) -> None:
         self._features = features
         with self._options.stopwatch.stage("prepare"):
-            lanes = self._kernels.LANES
+            lanes = self._lanes
             outputs = [len(self._layer(k)[3]) for k in range(self._network.depth)]
             self._stride = lanes * max([features.neurons, *outputs])
             panels = -(-features.images // lanes)
             self._panels = max(1, min(panels, STATE_BYTES // (2 * 4 * self._stride)))
             self._values = np.zeros(2 * self._panels * self._stride, np.float32)
+        with self._options.stopwatch.stage("compile"):
+            self._fill(0, 1)  # one image, one layer: Numba compiles the kernels, or loads them
+            self._apply(self._layer(0), 0, self._panels * self._stride, 1)
+            self._close_up(np.zeros(1, np.int64), 0, self._panels * self._stride, 1)
 
     def infer(self) -> Inference:
-        at_a_time = self._panels * self._kernels.LANES
+        at_a_time = self._panels * self._lanes
         alive = np.zeros(self._network.depth, np.int64)
         categories, executed = [], 0
         for first in range(0, self._features.images, at_a_time):
@@ -96,23 +100,23 @@ class CpuLayeredEngine:
         kernels, features = self._kernels, self._features
 
         def fill(begin: int, end: int) -> None:
-            low, high = first + begin * kernels.LANES, min(first + end * kernels.LANES, last)
-            images = np.empty((end - begin) * kernels.LANES, np.int32)
+            low, high = first + begin * self._lanes, min(first + end * self._lanes, last)
+            images = np.empty((end - begin) * self._lanes, np.int32)
             values = self._values[begin * self._stride :]
             kernels.fill_panels(
                 features.array, low, high, features.neurons, values, self._stride, images
             )
 
-        self._spread(fill, -(-(last - first) // kernels.LANES))
+        self._spread(fill, -(-(last - first) // self._lanes))
 
     def _apply(self, layer: tuple[Any, ...], source: int, target: int, images: int) -> Bools:
         """Run a layer on all panels; tells which images live."""
         kernels, threads = self._kernels, self._options.threads
-        panels, rows = -(-images // kernels.LANES), len(layer[3])
+        panels, rows = -(-images // self._lanes), len(layer[3])
         # With fewer panels than threads, the threads share the rows of a panel.
         blocks = -(-threads // panels) if panels < threads else 1
         bounds = np.linspace(0, rows, blocks + 1).astype(np.int64)
-        tops = np.empty((blocks, panels, kernels.LANES), np.float32)
+        tops = np.empty((blocks, panels, self._lanes), np.float32)
         ymax = np.float32(self._network.ymax)
 
         def apply(begin: int, end: int) -> None:
@@ -132,7 +136,7 @@ class CpuLayeredEngine:
                 self._values, source, target, self._stride, width, lanes, begin, end
             )
 
-        self._spread(gather, -(-len(lanes) // self._kernels.LANES))
+        self._spread(gather, -(-len(lanes) // self._lanes))
 
     def _spread(self, work: Callable[[int, int], None], count: int) -> None:
         """Call work(begin, end) for parts of range(count), on all threads."""

@@ -1,4 +1,4 @@
-"""The reference: SciPy, float64, plain layers one by one. Slow, short, and the oracle of all others."""
+"""The reference: SciPy, float64, plain layers one by one. Slow, short: the oracle of the others."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class ReferenceEngine:
                 if self._options.progress is not None:
                     self._options.progress(k + 1, len(images))
             categories.append(images)
-        return Inference(np.concatenate(categories).astype(np.int32), executed, tuple(alive.tolist()))
+        return Inference(
+            np.concatenate(categories).astype(np.int32), executed, tuple(alive.tolist())
+        )
 
     def _layer(self, k: int, values: np.ndarray) -> np.ndarray:
         """Values (inputs, images) before layer k to values (outputs, images) after it."""

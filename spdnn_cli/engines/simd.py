@@ -27,7 +27,7 @@ _BYTES = ir.VectorType(ir.IntType(8), 64)
 
 class _LanesType(types.Type):
     def __init__(self) -> None:
-        super().__init__(name="Lanes")
+        super().__init__(name="Lanes")  # type: ignore[no-untyped-call]
 
 
 lanes = _LanesType()
@@ -36,7 +36,7 @@ lanes = _LanesType()
 @register_model(_LanesType)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
-        super().__init__(manager, fe_type, _VECTOR)
+        super().__init__(manager, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
 
 
 def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
@@ -158,7 +158,7 @@ def _across(name: str) -> Any:
     @intrinsic
     def reduce(typing: Any, x: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            function = cgutils.get_or_insert_function(
+            function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
                 builder.module,
                 ir.FunctionType(ir.FloatType(), [_VECTOR]),
                 f"llvm.vector.reduce.{name}.v{LANES}f32",
@@ -209,7 +209,8 @@ def load_counts(typing: Any, array: Any, index: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sixteen = ir.VectorType(ir.IntType(8), LANES)
-        loaded = builder.load(_address(context, builder, signature.args[0], *args, sixteen))
+        address = _address(context, builder, signature.args[0], args[0], args[1], sixteen)
+        loaded = builder.load(address)
         loaded.align = 1
         return builder.uitofp(loaded, _VECTOR)
 

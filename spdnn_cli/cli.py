@@ -1,0 +1,303 @@
+"""The command line, in the order of work: options, messages, exit codes, and nothing else.
+
+Nothing heavy is imported at the top, so that `spdnn --help` answers at once. Expected failures are
+caught in `main`: one line on stderr, exit code 1. Wrong usage exits with 2 (Click's own).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spdnn_cli import __version__, problem
+from spdnn_cli.errors import ResultError, SpdnnError, VerificationError
+from spdnn_cli.workspace import Workspace
+
+ENGINE_NAMES = ("auto", "reference", "cpu-layered", "cpu")
+SOURCE_NAMES = ("tsv", "mnist", "synthetic")
+
+_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="A table to read, or JSON for programs.",
+)
+_threads = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]"
+)
+_layers = click.IntRange(1, problem.LAYERS[-1])
+
+
+class NeuronsList(click.ParamType[Any]):
+    """One official N, several with commas between, or `all`."""
+
+    name = "N[,N...]|all"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if value == "all":
+            return problem.NEURONS
+        known = {str(neurons): neurons for neurons in problem.NEURONS}
+        words = str(value).split(",")
+        for word in words:
+            if word not in known:
+                self.fail(f"{word!r} is not one of {', '.join(known)}, all", param, ctx)
+        return tuple(known[word] for word in words)
+
+
+class Neurons(click.ParamType[Any]):
+    """One official N."""
+
+    name = "|".join(str(neurons) for neurons in problem.NEURONS)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        neurons = NeuronsList().convert(str(value), param, ctx)
+        if len(neurons) != 1:
+            self.fail(f"{value!r}: one problem at a time", param, ctx)
+        return neurons[0]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="spdnn")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="datasets",
+    envvar="SPDNN_DATA_DIR",
+    show_envvar=True,
+    show_default=True,
+    help="Raw files and datasets.",
+)
+@click.option(
+    "--results-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="results",
+    envvar="SPDNN_RESULTS_DIR",
+    show_envvar=True,
+    show_default=True,
+    help="Results, one folder a machine.",
+)
+@click.pass_context
+def cli(context: click.Context, data_dir: Path, results_dir: Path) -> None:
+    """Sparse deep-network inference, as the Sparse DNN Graph Challenge measures it.
+
+    With no data at hand, `spdnn infer` makes its own. The challenge's data takes two commands:
+
+    \b
+      spdnn fetch --neurons 1024
+      spdnn infer
+    """
+    context.obj = Workspace(data_dir, results_dir)
+
+
+@cli.command()
+@click.option(
+    "--neurons",
+    type=NeuronsList(),
+    default=str(problem.NEURONS[0]),
+    show_default=True,
+    help="Neurons in a layer: which problems.",
+)
+@click.option(
+    "--layers",
+    type=click.Choice([str(layers) for layers in problem.LAYERS]),
+    multiple=True,
+    help="Depths whose official categories to fetch.  [default: all three]",
+)
+@click.option(
+    "--source",
+    type=click.Choice(["mnist", "official"]),
+    default="mnist",
+    show_default=True,
+    help="MNIST (11 MB), from which the official data is regenerated bit for bit, or the official "
+    "files themselves (200 GB for all, unpacked).",
+)
+@click.option("--mirror", help="Another place to fetch from: a URL or a folder, same layout.")
+@click.pass_obj
+def fetch(
+    workspace: Workspace,
+    neurons: tuple[int, ...],
+    layers: tuple[str, ...],
+    source: str,
+    mirror: str | None,
+) -> None:
+    """Download the raw files, resuming what was cut, into DATA_DIR/raw."""
+    from spdnn_cli import display
+    from spdnn_cli import fetch as fetching
+
+    depths = tuple(int(depth) for depth in layers) or problem.LAYERS
+    plan = fetching.plan_fetch(workspace.data_dir, source, neurons, depths, mirror)  # type: ignore[arg-type]
+    display.fetch_plan(plan)
+    with display.transfer() as progress:
+        fetched = fetching.execute(plan, progress)
+    workspace.remember(neurons[-1])
+    display.fetched(fetched)
+
+
+@cli.command()
+@click.option("--neurons", type=Neurons(), help="The problem.  [default: the last one fetched]")
+@click.option(
+    "--layers",
+    type=_layers,
+    default=problem.LAYERS[-1],
+    show_default=True,
+    help="Layers to hold; a later call adds more.",
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(SOURCE_NAMES),
+    help="Official TSV files; MNIST; or digits drawn by the program.  [default: what was fetched]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of the synthetic digits.  [default: 1]")
+@click.option(
+    "--to",
+    "target",
+    type=(click.Choice(["tsv"]), click.Path(file_okay=False, path_type=Path)),
+    metavar="tsv DIR",
+    help="The way back: write the dataset as official files below DIR.",
+)
+@_threads
+@click.pass_obj
+def convert(
+    workspace: Workspace,
+    neurons: int | None,
+    layers: int,
+    source: str | None,
+    seed: int | None,
+    target: tuple[str, Path] | None,
+    threads: int | None,
+) -> None:
+    """Turn raw files into one compact HDF5 file a problem: DATA_DIR/neuron{N}.h5."""
+    from spdnn_cli import display, flow
+
+    neurons = flow.neurons_or_last(workspace, neurons)
+    with display.work() as report:
+        if target is not None:
+            for path in flow.write_tsv(workspace, neurons, layers, target[1], report):
+                click.echo(f"Wrote {path}")
+            return
+        dataset = flow.convert_from(
+            workspace, neurons, layers, source, seed, threads=threads, report=report
+        )
+    display.dataset(dataset)
+
+
+@cli.command()
+@click.option("--neurons", type=Neurons(), help="The problem.  [default: the last one fetched]")
+@click.option("--layers", type=_layers, help="Layers to run.  [default: all of the dataset]")
+@click.option("--images", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option(
+    "--dataset",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A dataset file of your own, in place of --neurons.",
+)
+@click.option("--engine", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: the best present]")
+@click.option("--gpus", type=click.IntRange(min=1), help="How many GPUs, one process each.")
+@_threads
+@click.option(
+    "--retire/--no-retire",
+    default=True,
+    show_default=True,
+    help="Whether images that are finished (dead, or saturated for good) leave the run.",
+)
+@click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), help="Of the synthetic digits.  [default: 1]")
+@_format
+@click.pass_obj
+def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
+    """Run inference, verify the categories, and print the rate in TeraEdges/s."""
+    from spdnn_cli import display, flow
+
+    with display.work() as report, display.layers() as progress:
+        record, path = flow.infer(workspace, wanted, display.note, report, progress)
+    if form == "json":
+        click.echo(json.dumps(record, indent=1))
+    else:
+        display.result(record, path)
+    if record["difference"] is not None:
+        raise VerificationError(
+            f"the categories are wrong: {record['difference']}", path=path,
+            hint=f"Compared with {record['verified_against']}.",
+        )  # fmt: skip
+
+
+@cli.command()
+@click.argument("result", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--truth",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An official categories file.  [default: the best truth known, else the reference]",
+)
+@click.option("--reference", is_flag=True, help="Run the reference engine, and compare with it.")
+@_format
+@click.pass_obj
+def verify(
+    workspace: Workspace, result: Path | None, truth: Path | None, reference: bool, form: str
+) -> None:
+    """Compare the categories of a run (default: the last) with the truth."""
+    from spdnn_cli import display, flow
+
+    if truth is not None and reference:
+        raise click.UsageError("--truth and --reference exclude each other")
+    with display.layers() as progress:
+        outcome = flow.verify(workspace, result, truth, reference, display.note, progress)
+    if form == "json":
+        click.echo(json.dumps(outcome, indent=1))
+    else:
+        display.verification(outcome)
+    if outcome["difference"] is not None:
+        raise VerificationError(
+            f"the categories are wrong: {outcome['difference']}", path=outcome["result"]
+        )
+
+
+@cli.command()
+@_format
+@click.pass_obj
+def report(workspace: Workspace, form: str) -> None:
+    """Tables from RESULTS_DIR: one row a problem, one column an engine."""
+    from spdnn_cli import display
+    from spdnn_cli import report as reporting
+    from spdnn_cli.result import load_all
+
+    results = load_all(workspace)
+    if not results:
+        raise ResultError(
+            f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."
+        )
+    tables = reporting.throughput(results)
+    if form == "json":
+        click.echo(json.dumps([table.as_dict() for table in tables], indent=1))
+    else:
+        display.tables(tables)
+
+
+def main() -> None:
+    """Entry point of `spdnn`."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SpdnnError as error:
+        _fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted. What was written before is whole; run the command again.")
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(1)

@@ -1,0 +1,215 @@
+"""How things look on a terminal: tables on stdout, notes and progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table as RichTable
+
+if TYPE_CHECKING:
+    from spdnn_cli.convert import Report
+    from spdnn_cli.dataset import Dataset
+    from spdnn_cli.engines import Progress as LayerProgress
+    from spdnn_cli.fetch import FetchedFile, FetchPlan
+    from spdnn_cli.fetch import Progress as TransferProgress
+    from spdnn_cli.report import Table
+
+FULL_WIDTH = 400
+"""Columns off a terminal, where nothing is to be cut."""
+
+
+def _out() -> Console:
+    return Console(width=None if sys.stdout.isatty() else FULL_WIDTH, highlight=False)
+
+
+def _err() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    """One sentence on stderr."""
+    _err().print(sentence, markup=False)
+
+
+@contextlib.contextmanager
+def work() -> Iterator[Report]:
+    """Progress of a conversion: a bar for each thing that is being done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err(), transient=True, disable=_quiet()) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, share: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=1.0)
+            bars.update(tasks[what], completed=share)
+
+        yield report
+
+
+@contextlib.contextmanager
+def layers() -> Iterator[LayerProgress]:
+    """Progress of a run: the layers done and the images alive."""
+    columns = (TextColumn("layer {task.completed:.0f}, images alive {task.fields[alive]}"),)
+    with Progress(*columns, console=_err(), transient=True, disable=_quiet()) as bars:
+        tasks: list[TaskID] = []
+
+        def progress(layer: int, alive: int) -> None:
+            if not tasks:
+                tasks.append(bars.add_task("", total=None, alive=alive))
+            bars.update(tasks[0], completed=layer, alive=alive)
+
+        yield progress
+
+
+@contextlib.contextmanager
+def transfer() -> Iterator[TransferProgress]:
+    """Progress of downloads: one bar a file."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err(), disable=_quiet()) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(file_name: str, done_bytes: int, total_bytes: int | None) -> None:
+            if file_name not in tasks:
+                tasks[file_name] = bars.add_task(file_name, total=total_bytes)
+            bars.update(tasks[file_name], completed=done_bytes, total=total_bytes)
+
+        yield progress
+
+
+def fetch_plan(plan: FetchPlan) -> None:
+    """What is to be fetched, and how large it is, before the first byte."""
+    from spdnn_cli.fetch import readable_size
+
+    for file in plan.files:
+        note(f"{file.name}: {readable_size(file.size)}, {file.state}")
+    unknown = f" and {plan.unknown_sizes} files of unknown size" if plan.unknown_sizes else ""
+    note(f"To fetch: {readable_size(plan.total_bytes)}{unknown} into {plan.folder}")
+
+
+def fetched(files: Sequence[FetchedFile]) -> None:
+    """The files that are there now."""
+    from spdnn_cli.fetch import readable_size
+
+    for file in files:
+        state = "fetched" if file.fetched else "was there"
+        print(f"{file.path}  {readable_size(file.bytes)}  {state}")
+
+
+def dataset(made: Dataset) -> None:
+    """A dataset after its conversion."""
+    table = _pairs(f"Dataset {made.path}")
+    table.add_row("neurons, layers, images", f"{made.neurons}, {made.layers}, {made.images}")
+    table.add_row("source", str(made.provenance["source"]))
+    table.add_row("layers equal to the challenge's", f"{made.official_layers} of {made.layers}")
+    table.add_row("size", f"{made.path.stat().st_size / 1e6:.1f} MB")
+    _out().print(table)
+
+
+def result(record: dict[str, Any], path: Path) -> None:
+    """A run: what ran on what, how long each stage took, and what the number means."""
+    table = _pairs("Inference")
+    for name, value in _configuration(record) + _timings(record) + _outcome(record):
+        table.add_row(name, value)
+    _out().print(table)
+    note(f"Result file: {path}")
+
+
+def _configuration(record: dict[str, Any]) -> list[tuple[str, str]]:
+    data, on = record["dataset"], record["shortcuts"]
+    inputs = "official" if data["official_inputs"] else f"not the official ones ({data['source']})"
+    network = "official" if data["official_network"] else "not the official one"
+    words = {
+        "dead images dropped": on["dead_images_dropped"],
+        "twins folded": on["twins_folded"],
+        "finished images retired": on["finished_images_retired"],
+    }
+    return [
+        ("problem", "{neurons} neurons, {layers} layers, {images} images".format(**record)),
+        ("inputs, network", f"{inputs}, {network} (from {data['source']})"),
+        ("engine", "{engine} on {device}, {threads} threads; {engine_reason}".format(**record)),
+        ("shortcuts on", ", ".join(word for word, is_on in words.items() if is_on) or "none"),
+        ("machine", "{cpu}, {cores} cores".format(**record["machine"])),
+    ]
+
+
+def _timings(record: dict[str, Any]) -> list[tuple[str, str]]:
+    timings = record["timings_s"]
+    rows = [
+        (stage, f"{timings[stage]:.4f} s")
+        for stage in ("read", "prepare", "compile", "upload", "gather", "end_to_end")
+    ]
+    samples = timings["infer"]["samples"]
+    text = f"{timings['infer']['median']:.6f} s"
+    if len(samples) > 1:
+        text += f" (median of {len(samples)}, {min(samples):.6f} to {max(samples):.6f})"
+    return [*rows, ("infer", text)]
+
+
+def _outcome(record: dict[str, Any]) -> list[tuple[str, str]]:
+    if record["difference"] is not None:
+        verified = f"WRONG: {record['difference']} (by {record['verified_against']})"
+    elif record["verified"]:
+        verified = f"VERIFIED against {record['verified_against']}"
+    else:
+        verified = "not verified: no truth is known at no cost; run spdnn verify"
+    share = record["executed_edges"] / record["edges"]
+    effective = f"{record['effective_teraedges_per_s']:.4g} TeraEdges/s"
+    executed = f"{record['executed_edges']:.4g} of {record['edges']:.4g} ({share:.3%})"
+    return [
+        ("effective rate", f"{effective}: all edges of the problem / seconds of inference"),
+        ("edges executed", f"{executed}: {record['executed_teraedges_per_s']:.4g} TeraEdges/s"),
+        ("categories", f"{record['survivors']} images, {verified}"),
+    ]
+
+
+def verification(outcome: dict[str, Any]) -> None:
+    """What `verify` found."""
+    problem = "N={neurons}, L={layers}, {images} images, engine {engine}".format(**outcome)
+    state = "VERIFIED" if outcome["verified"] else f"WRONG: {outcome['difference']}"
+    print(f"{outcome['result']}: {problem}")
+    print(f"{outcome['survivors']} categories: {state}, against {outcome['verified_against']}")
+
+
+def tables(made: Sequence[Table]) -> None:
+    """Tables with their notes."""
+    out = _out()
+    for table in made:
+        shown = RichTable(title=table.title, title_justify="left")
+        for column in table.columns:
+            shown.add_column(column, justify="right")
+        for row in table.rows:
+            shown.add_row(*row)
+        out.print(shown)
+        for line in table.notes:
+            out.print(line, markup=False)
+
+
+def _pairs(title: str) -> RichTable:
+    table = RichTable(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _quiet() -> bool:
+    return not sys.stderr.isatty()

@@ -1,0 +1,216 @@
+"""What the commands do, step by step, for any caller: choose the data, run, verify, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from spdnn_cli import inference, machine, problem, result
+from spdnn_cli.convert import (
+    DEFAULT_SEED,
+    Report,
+    available_source,
+    convert,
+    to_tsv,
+)
+from spdnn_cli.dataset import Dataset, open_dataset
+from spdnn_cli.engines import EngineOptions, Progress, create
+from spdnn_cli.errors import DataError, DeviceError, ResultError
+from spdnn_cli.verify import Truth, difference, known_truth, read_truth
+from spdnn_cli.workspace import Workspace
+
+Note = Callable[[str], None]
+"""Told, in one sentence, of a choice that the user did not make."""
+
+
+def neurons_or_last(workspace: Workspace, neurons: int | None) -> int:
+    """The problem asked for, or the one fetched or converted last, or the smallest."""
+    return neurons or workspace.last_neurons() or problem.NEURONS[0]
+
+
+def convert_from(
+    workspace: Workspace,
+    neurons: int,
+    layers: int,
+    source: str | None,
+    seed: int | None,
+    *,
+    threads: int | None,
+    report: Report,
+) -> Dataset:
+    """Convert from the source asked for, or from what was fetched.
+
+    Raises:
+        DataError: nothing was fetched and no source was named, or a raw file is damaged.
+    """
+    source = source or available_source(workspace, neurons)
+    if source is None:
+        raise DataError(
+            f"there is nothing to convert for N={neurons} below {workspace.raw}",
+            hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
+        )
+    return convert(
+        workspace,
+        neurons,
+        layers,
+        source,
+        seed=DEFAULT_SEED if seed is None else seed,
+        threads=threads or machine.available_cores(),
+        report=report,
+    )
+
+
+def write_tsv(
+    workspace: Workspace, neurons: int, layers: int, folder: Path, report: Report
+) -> list[Path]:
+    """Write a dataset as official files below `folder`; as many layers as asked for and there."""
+    dataset = open_dataset(workspace.dataset(neurons))
+    return to_tsv(dataset, min(layers, dataset.layers), folder, report)
+
+
+def infer(
+    workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report, progress: Progress
+) -> tuple[dict[str, Any], Path]:
+    """Find or make the dataset, run, verify and save.
+
+    Args:
+        workspace: where data and results are.
+        wanted: the options of `spdnn infer`, by name.
+        note: told which data was taken, where the user did not say.
+        report: told of a conversion's progress.
+        progress: told of the run's.
+
+    Returns:
+        The record and the result file's path.
+    """
+    device = _device(wanted["device"], wanted["gpus"])
+    if wanted["path"] is not None:
+        dataset = open_dataset(wanted["path"])
+    else:
+        dataset = _find_dataset(workspace, wanted, note, report)
+    options = inference.RunOptions(
+        layers=wanted["layers"],
+        images=wanted["images"],
+        engine=wanted["engine"],
+        device=device,
+        threads=wanted["threads"] or machine.available_cores(),
+        retire=wanted["retire"],
+        warmup=wanted["warmup"],
+        repeat=wanted["repeat"],
+    )
+    record, categories = inference.run(workspace, dataset, options, progress)
+    folder = machine.folder_name(record["device"])
+    return record, result.save(workspace, folder, record, categories)
+
+
+def _device(device: str | None, gpus: int | None) -> str | None:
+    """The device asked for, checked against what is present; None: whatever suits."""
+    present = len(machine.gpus())
+    if gpus is not None and gpus > present:
+        raise DeviceError(
+            f"{gpus} GPUs were asked for, this machine has {present}",
+            hint="Leave out --gpus to use the best device present.",
+        )
+    if device == "cuda" and not present:
+        raise DeviceError("there is no NVIDIA GPU on this machine", hint="Use --device cpu.")
+    return "cuda" if gpus is not None else device
+
+
+def _find_dataset(
+    workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report
+) -> Dataset:
+    """The dataset of the problem; converted, or made, where it is not there yet."""
+    neurons = neurons_or_last(workspace, wanted["neurons"])
+    if wanted["neurons"] is None and workspace.last_neurons() is not None:
+        note(f"Problem: N={neurons}, the last one fetched or converted.")
+    path, seed = workspace.dataset(neurons), wanted["seed"]
+    source = "synthetic" if seed is not None else available_source(workspace, neurons)
+    if path.exists():
+        dataset = open_dataset(path)
+        made = dataset.provenance
+        outdated = made["source"] == "synthetic" and source in ("mnist", "tsv")
+        if not outdated and (seed is None or made.get("seed") == seed):
+            return dataset
+    if source is None:
+        source = "synthetic"
+        note(
+            "No dataset here: drawing synthetic digits for the official network. "
+            f"For the official inputs, run: spdnn fetch --neurons {neurons}"
+        )
+    else:
+        note(f"Converting N={neurons} from {source} into {path}, once.")
+    layers = max(wanted["layers"] or 0, problem.LAYERS[-1])
+    return convert_from(
+        workspace, neurons, layers, source, seed, threads=wanted["threads"], report=report
+    )
+
+
+def verify(
+    workspace: Workspace,
+    path: Path | None,
+    truth_file: Path | None,
+    reference: bool,
+    note: Note,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Compare a result's categories with the truth, and note the outcome in the result file.
+
+    Args:
+        workspace: where data and results are.
+        path: the result; None: the last one.
+        truth_file: an official categories file, or None.
+        reference: whether to run the reference engine.
+        note: told what is compared.
+        progress: told how far the reference engine is.
+
+    Raises:
+        ResultError: there is no such result.
+        DataError: the dataset is gone, or has changed since.
+    """
+    found = result.load(path) if path is not None else _last_result(workspace)
+    record, categories = found.record, found.categories()
+    if truth_file is not None:
+        truth = read_truth(truth_file, record["neurons"], record["layers"])
+    else:
+        dataset = _dataset_of(workspace, record)
+        known = known_truth(workspace, dataset, record["layers"], record["images"])
+        if reference or known is None:
+            note("Running the reference engine; it is slow.")
+            known = _reference_truth(dataset, record, progress)
+        truth = known
+    wrong = difference(categories, truth)
+    outcome = {"verified": wrong is None, "verified_against": truth.source, "difference": wrong}
+    result.update(found, outcome)
+    kept = {key: record[key] for key in ("neurons", "layers", "images", "engine", "survivors")}
+    return {"result": str(found.path), **kept, **outcome}
+
+
+def _last_result(workspace: Workspace) -> result.Result:
+    results = result.load_all(workspace)
+    if not results:
+        raise ResultError(
+            f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."
+        )
+    return results[-1]
+
+
+def _dataset_of(workspace: Workspace, record: dict[str, Any]) -> Dataset:
+    """The dataset that a result was made from, if it is still the same."""
+    dataset = open_dataset(workspace.data_dir / record["dataset"]["file"])
+    same = dataset.features_sha256 == record["dataset"]["features_sha256"]
+    if not same or dataset.network_sha256(record["layers"]) != record["dataset"]["network_sha256"]:
+        raise DataError(
+            "is not the dataset that the result was made from any more",
+            path=dataset.path,
+            hint="Run spdnn infer again.",
+        )
+    return dataset
+
+
+def _reference_truth(dataset: Dataset, record: dict[str, Any], progress: Progress) -> Truth:
+    engine = create("reference", EngineOptions(progress=progress))
+    engine.prepare(dataset.network(record["layers"]))
+    engine.upload(dataset.features(0, record["images"]))
+    categories = engine.infer().categories
+    return Truth("the reference engine (float64)", len(categories), categories=categories)
