@@ -48,7 +48,7 @@ FEATURES_SHA256 = {
     1024: "69f31eec86f4a859def2738f8e71cca3898e7d109da52b1cf281a2ec8fab6211",
     4096: "c35bad878e9dce8ab585a353e16bbd216198ba7e1042e081e5142c286cd6cc89",
     16384: "b0297358c05429fdbcf6cfb88ccee1ae2f89b265adad75c9b2efeb73cc522d6c",
-    65536: "F65536",
+    65536: "ce294ba289b5a7d08f66485f8fdc73a9bb561affec604027f07fd4cd1a772057",
 }
 """SHA-256 of the official inputs, 60,000 packed rows (`network.Features`): regenerated from MNIST,
 with the official number of non-zeros for every N."""
