@@ -27,8 +27,9 @@ def written_aside(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
-        # A full disk is noticed while writing, and such an error names no file.
-        if error.filename not in (None, *map(str, (part, *path.parents))):
+        # A full disk is noticed by a write, and the error of a write names no file.
+        ours = {str(None), str(part), *map(str, path.parents)}
+        if str(error.filename) not in ours:
             raise
         reason = error.strerror or str(error).partition("\n")[0]
         raise DataError(

@@ -6,7 +6,11 @@ caught in `main`: one line on stderr, exit code 1. Wrong usage exits with 2 (Cli
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,10 @@ from spdnn_cli import __version__, problem
 from spdnn_cli.errors import ResultError, SpdnnError, VerificationError
 from spdnn_cli.workspace import Workspace
 
-ENGINE_NAMES = ("auto", "reference", "cpu-layered", "cpu")
+ENGINE_NAMES = (
+    *("auto", "reference", "cpu-layered", "cpu"),
+    *("baseline", "cusparse", "tiled", "folded"),
+)
 SOURCE_NAMES = ("tsv", "mnist", "synthetic")
 
 _format = click.option(
@@ -34,34 +41,29 @@ _threads = click.option(
 _layers = click.IntRange(1, problem.LAYERS[-1])
 
 
-class NeuronsList(click.ParamType[Any]):
-    """One official N, several with commas between, or `all`."""
-
-    name = "N[,N...]|all"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        if value == "all":
-            return problem.NEURONS
-        known = {str(neurons): neurons for neurons in problem.NEURONS}
-        words = str(value).split(",")
-        for word in words:
-            if word not in known:
-                self.fail(f"{word!r} is not one of {', '.join(known)}, all", param, ctx)
-        return tuple(known[word] for word in words)
+_NEURONS = {str(neurons): neurons for neurons in problem.NEURONS}
 
 
-class Neurons(click.ParamType[Any]):
+def _one_problem(context: Any, option: Any, word: str | None) -> int | None:
     """One official N."""
+    if word is not None and word not in _NEURONS:
+        raise click.BadParameter(f"{word!r} is not one of {', '.join(_NEURONS)}")
+    return None if word is None else _NEURONS[word]
 
-    name = "|".join(str(neurons) for neurons in problem.NEURONS)
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        neurons = NeuronsList().convert(str(value), param, ctx)
-        if len(neurons) != 1:
-            self.fail(f"{value!r}: one problem at a time", param, ctx)
-        return neurons[0]
+def _some_problems(context: Any, option: Any, text: str) -> tuple[int | None, ...]:
+    """One official N, several with commas between, or `all`."""
+    if text == "all":
+        return problem.NEURONS
+    return tuple(_one_problem(context, option, word) for word in text.split(","))
+
+
+_neurons = click.option(
+    "--neurons",
+    callback=_one_problem,
+    metavar="|".join(_NEURONS),
+    help="The problem.  [default: the last one fetched]",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -100,7 +102,8 @@ def cli(context: click.Context, data_dir: Path, results_dir: Path) -> None:
 @cli.command()
 @click.option(
     "--neurons",
-    type=NeuronsList(),
+    callback=_some_problems,
+    metavar="N[,N...]|all",
     default=str(problem.NEURONS[0]),
     show_default=True,
     help="Neurons in a layer: which problems.",
@@ -142,7 +145,7 @@ def fetch(
 
 
 @cli.command()
-@click.option("--neurons", type=Neurons(), help="The problem.  [default: the last one fetched]")
+@_neurons
 @click.option(
     "--layers",
     type=_layers,
@@ -175,7 +178,7 @@ def convert(
     target: tuple[str, Path] | None,
     threads: int | None,
 ) -> None:
-    """Turn raw files into one compact HDF5 file a problem: DATA_DIR/neuron{N}.h5."""
+    """Turn raw files into one HDF5 file a problem, neuron{N}.h5."""
     from spdnn_cli import display, flow
 
     neurons = flow.neurons_or_last(workspace, neurons)
@@ -191,7 +194,7 @@ def convert(
 
 
 @cli.command()
-@click.option("--neurons", type=Neurons(), help="The problem.  [default: the last one fetched]")
+@_neurons
 @click.option("--layers", type=_layers, help="Layers to run.  [default: all of the dataset]")
 @click.option("--images", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option(
@@ -200,8 +203,18 @@ def convert(
     type=click.Path(dir_okay=False, path_type=Path),
     help="A dataset file of your own, in place of --neurons.",
 )
-@click.option("--engine", type=click.Choice(ENGINE_NAMES), default="auto", show_default=True)
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: the best present]")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINE_NAMES),
+    default="auto",
+    show_default=True,
+    help="The way to compute; auto picks one and says why.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Where to compute.  [default: the best present]",
+)
 @click.option("--gpus", type=click.IntRange(min=1), help="How many GPUs, one process each.")
 @_threads
 @click.option(
@@ -210,13 +223,25 @@ def convert(
     show_default=True,
     help="Whether images that are finished (dead, or saturated for good) leave the run.",
 )
-@click.option("--warmup", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Runs before the timed ones.",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Timed runs; their median counts.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of the synthetic digits.  [default: 1]")
 @_format
 @click.pass_obj
 def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
-    """Run inference, verify the categories, and print the rate in TeraEdges/s."""
+    """Run inference, verify it, and print the rate in TeraEdges/s."""
     from spdnn_cli import display, flow
 
     with display.work() as report, display.layers() as progress:
@@ -224,7 +249,8 @@ def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
     if form == "json":
         click.echo(json.dumps(record, indent=1))
     else:
-        display.result(record, path)
+        display.result(record)
+    display.note(f"Result file: {path}")
     if record["difference"] is not None:
         raise VerificationError(
             f"the categories are wrong: {record['difference']}", path=path,
@@ -245,7 +271,7 @@ def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
 def verify(
     workspace: Workspace, result: Path | None, truth: Path | None, reference: bool, form: str
 ) -> None:
-    """Compare the categories of a run (default: the last) with the truth."""
+    """Compare the categories of a run (the last one) with the truth."""
     from spdnn_cli import display, flow
 
     if truth is not None and reference:
@@ -294,8 +320,24 @@ def main() -> None:
         _fail(str(error))
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted. What was written before is whole; run the command again.")
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of the output has gone, as `head` does
+        _leave_stdout()
         sys.exit(1)
+    except MemoryError as error:
+        _fail(f"there is too little memory. {error}".rstrip())
+    except OSError as error:
+        _leave_stdout()
+        where = "" if error.filename is None else f"{error.filename}: "
+        _fail(f"{where}{error.strerror or error}.")
+    finally:
+        # All is done or given up: an interrupt while the interpreter ends would say otherwise.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _leave_stdout() -> None:
+    """Have nothing more written to stdout: what it could not take would fail again at the end."""
+    with contextlib.suppress(OSError):  # not every stdout is a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> None:

@@ -12,16 +12,21 @@
                      core's rows and edges start
 
 A map or a core that many layers share is stored once. A reader takes the slices that it needs, so
-the first layers open without reading the rest. Files are written aside and renamed: a reader sees
-the old file or the new one. Paths, never open handles, go from process to process.
+the first layers open without reading the rest. Paths, never open handles, go from process to
+process.
+
+A file is built in memory, since HDF5 breaks on a full disk, then written aside and renamed: a
+reader sees the old file or the new one. Everything in it has a checksum: metadata and attributes in
+the format of HDF5 1.10, the rest in its chunks. So strings are of fixed length: HDF5 keeps the
+others on a heap without one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +37,7 @@ from typing import Any, overload
 import h5py
 import numpy as np
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import DataError
@@ -40,6 +46,8 @@ from spdnn_cli.network import Features, FoldedLayer, Int32, Layer, Network
 
 FORMAT = "spdnn-dataset"
 SCHEMA_VERSION = 1
+HDF5_FORMAT = "v110"
+"""The file format, as h5py names it."""
 CHUNK_BYTES = 1 << 20
 POOL_CHUNK = 1 << 15
 """Entries in a chunk of a pool: small, so that one layer's slice inflates little else."""
@@ -60,6 +68,9 @@ class Dataset:
         provenance: where the data came from.
         features_sha256: of the input rows.
         official_layers: how many layers from the first on equal the challenge's own.
+        file_id: tells the file from one that takes its place later (`_file_id`).
+
+    Reading raises a DataError where another file has taken the place of this one.
     """
 
     path: Path
@@ -70,6 +81,7 @@ class Dataset:
     provenance: dict[str, Any]
     features_sha256: str
     official_layers: int
+    file_id: tuple[int, int]
 
     def network(self, layers: int | None = None) -> Network:
         """The first `layers` layers (default: all), each read from the file when asked for.
@@ -84,11 +96,12 @@ class Dataset:
                 path=self.path,
                 hint=f"Run: spdnn convert --neurons {self.neurons} --layers {wanted}",
             )
-        with _opened(self.path) as file:
+        with _opened(self.path, self.file_id) as file:
             table = file["layers"]
             certificates = table["keeps_saturated"][:wanted].astype(np.bool_)
             edges = table["edges"][:wanted].astype(np.int64)
-        return Network(StoredLayers(self.path, wanted), self.ymax, certificates, edges)
+        layers_of_file = StoredLayers(self.path, self.file_id, wanted)
+        return Network(layers_of_file, self.ymax, certificates, edges)
 
     def features(self, first: int = 0, last: int | None = None, threads: int = 1) -> Features:
         """The inputs of images first..last-1 (default: all).
@@ -102,22 +115,22 @@ class Dataset:
             DataError: the file is damaged.
         """
         last = self.images if last is None else min(last, self.images)
-        with _opened(self.path) as file:
+        with _opened(self.path, self.file_id) as file:
             return Features(_read_rows(file["features"], first, last, threads), self.neurons)
 
     def network_sha256(self, layers: int) -> str:
         """A checksum of the first `layers` layers."""
-        with _opened(self.path) as file:
+        with _opened(self.path, self.file_id) as file:
             return hashlib.sha256(file["layers/sha256"][:layers].tobytes()).hexdigest()
 
 
 class StoredLayers(Sequence[FoldedLayer]):
     """The layers of a dataset file, each read when it is asked for."""
 
-    def __init__(self, path: Path, layers: int) -> None:
-        self._path, self._layers = path, layers
+    def __init__(self, path: Path, file_id: tuple[int, int], layers: int) -> None:
+        self._path, self._file_id, self._layers = path, file_id, layers
         self._maps: dict[int, Int32] = {}
-        with _opened(path) as file:
+        with _opened(path, file_id) as file:
             self._input_map = file["layers/input_map"][:layers]
             self._output_map = file["layers/output_map"][:layers]
             self._core = file["layers/core"][:layers]
@@ -136,7 +149,7 @@ class StoredLayers(Sequence[FoldedLayer]):
     def __getitem__(self, index: int | slice) -> FoldedLayer | list[FoldedLayer]:
         """Layer `index` from 0, or the layers of a slice, from one opening of the file."""
         wanted = range(self._layers)[index]
-        with _opened(self._path) as file:
+        with _opened(self._path, self._file_id) as file:
             if isinstance(wanted, int):
                 return self._read(file, wanted)
             return [self._read(file, k) for k in wanted]
@@ -172,9 +185,10 @@ def open_dataset(path: str | Path) -> Dataset:
         DataError: the file is missing, truncated, not a dataset, or of a newer schema.
     """
     path = Path(path)
-    with _opened(path) as file:
+    file_id = _file_id(path)
+    with _opened(path, file_id) as file:
         attributes = dict(file.attrs)
-        if attributes.get("format") != FORMAT:
+        if attributes.get("format") != FORMAT.encode():
             raise DataError("is an HDF5 file, but not a dataset of spdnn", path=path)
         version = int(attributes["schema_version"])
         if version > SCHEMA_VERSION:
@@ -191,8 +205,9 @@ def open_dataset(path: str | Path) -> Dataset:
             layers=int(attributes["layers"]),
             ymax=float(attributes["ymax"]),
             provenance=json.loads(attributes["provenance"]),
-            features_sha256=str(file["features"].attrs["sha256"]),
+            features_sha256=file["features"].attrs["sha256"].decode(),
             official_layers=int(np.argmin(official)) if not official.all() else len(official),
+            file_id=file_id,
         )
 
 
@@ -223,18 +238,21 @@ def write_dataset(
         DataError: layers are missing, neighbours do not fit, or the disk is full.
     """
     path = Path(path)
-    with written_aside(path) as part, h5py.File(part, "w") as file:
-        file.attrs.update(
-            format=FORMAT,
-            schema_version=SCHEMA_VERSION,
-            neurons=features.neurons,
-            images=features.images,
-            ymax=ymax,
-        )
-        _write_features(file, features)
-        _make_tables(file)
-        _write_layers(file, layers, 0, depth, is_official, progress)
-        file.attrs["provenance"] = json.dumps(provenance)
+    with written_aside(path) as part:
+        content = io.BytesIO()
+        with h5py.File(content, "w", libver=HDF5_FORMAT) as file:
+            file.attrs.update(
+                format=np.bytes_(FORMAT),
+                schema_version=SCHEMA_VERSION,
+                neurons=features.neurons,
+                images=features.images,
+                ymax=ymax,
+                provenance=np.bytes_(json.dumps(provenance)),
+            )
+            _write_features(file, features)
+            _make_tables(file)
+            _write_layers(file, layers, 0, depth, is_official, progress)
+        part.write_bytes(content.getbuffer())
     return open_dataset(path)
 
 
@@ -250,11 +268,14 @@ def extend_dataset(
     Args and errors are those of `write_dataset`; `layers` gives those that the file has not.
     """
     path = Path(path)
-    present = open_dataset(path).layers
+    present = open_dataset(path)
+    with _opened(path, present.file_id) as file:
+        _check_tables(file)
     with written_aside(path) as part:
-        part.write_bytes(path.read_bytes())
-        with h5py.File(part, "r+") as file:
-            _write_layers(file, layers, present, depth, is_official, progress)
+        content = io.BytesIO(path.read_bytes())
+        with h5py.File(content, "r+", libver=HDF5_FORMAT) as file:
+            _write_layers(file, layers, present.layers, depth, is_official, progress)
+        part.write_bytes(content.getbuffer())
     return open_dataset(path)
 
 
@@ -276,15 +297,25 @@ def _arrays(layer: FoldedLayer) -> tuple[np.ndarray[Any, Any], ...]:
 # --- files -------------------------------------------------------------------------------------
 
 
+def _file_id(path: Path) -> tuple[int, int]:
+    """A pair of numbers that another file of the same name does not have."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        hint = "Run spdnn convert to make the dataset."
+        raise DataError("there is no such file", path=path, hint=hint) from error
+    return status.st_ino, status.st_mtime_ns
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def _opened(path: Path, file_id: tuple[int, int]) -> Iterator[h5py.File]:
     """Open for reading; whatever HDF5 finds wrong becomes a DataError that names the file."""
-    if not path.is_file():
-        raise DataError(
-            "there is no such file", path=path, hint="Run spdnn convert to make the dataset."
-        )
+    _file_id(path)  # tells of a missing file in our words
     try:
         with h5py.File(path, "r") as file:
+            if _file_id(path) != file_id:
+                hint = "Run the same command again."
+                raise DataError("was replaced while in use", path=path, hint=hint)
             yield file
     except BlockingIOError as error:
         raise DataError(
@@ -292,7 +323,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             path=path,
             hint="On a network disk without locks, set HDF5_USE_FILE_LOCKING=FALSE.",
         ) from error
-    except (OSError, RuntimeError, KeyError, zlib.error) as error:
+    except (OSError, RuntimeError, KeyError, IsalError) as error:  # type: ignore[misc]
         reason = str(error).strip("'\"").splitlines()[0]
         raise DataError(
             f"is damaged or cut off ({reason})", path=path, hint="Convert the data again."
@@ -308,7 +339,8 @@ def _write_features(file: h5py.File, features: Features) -> None:
     stored = file.create_dataset(
         "features", (rows, width), features.array.dtype, chunks=(chunk, width), compression="gzip"
     )
-    stored.attrs["sha256"] = hashlib.sha256(np.ascontiguousarray(features.array).data).hexdigest()
+    sha256 = hashlib.sha256(np.ascontiguousarray(features.array).data).hexdigest()
+    stored.attrs["sha256"] = np.bytes_(sha256)
     for first in range(0, rows, chunk):
         block = np.zeros((chunk, width), features.array.dtype)
         part = features.array[first : first + chunk]
@@ -363,6 +395,13 @@ def _make_tables(file: h5py.File) -> None:
     for name in ("class_maps/offsets", "cores/row_starts", "cores/edge_starts"):
         table(name, "i8")
         file[name].resize(1, axis=0)
+
+
+def _check_tables(file: h5py.File) -> None:
+    """Read every table once: damage is to show before anything is added."""
+    for group in ("layers", "class_maps", "cores"):
+        for name in file[group]:
+            file[f"{group}/{name}"][:]
 
 
 class _Appender:

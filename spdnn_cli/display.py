@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -33,16 +32,17 @@ FULL_WIDTH = 400
 
 
 def _out() -> Console:
-    return Console(width=None if sys.stdout.isatty() else FULL_WIDTH, highlight=False)
+    width = None if sys.stdout.isatty() else FULL_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def _err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def note(sentence: str) -> None:
     """One sentence on stderr."""
-    _err().print(sentence, markup=False)
+    _err().print(sentence)
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def transfer() -> Iterator[TransferProgress]:
 
 def fetch_plan(plan: FetchPlan) -> None:
     """What is to be fetched, and how large it is, before the first byte."""
-    from spdnn_cli.fetch import readable_size
+    from spdnn_cli.download import readable_size
 
     for file in plan.files:
         note(f"{file.name}: {readable_size(file.size)}, {file.state}")
@@ -108,7 +108,7 @@ def fetch_plan(plan: FetchPlan) -> None:
 
 def fetched(files: Sequence[FetchedFile]) -> None:
     """The files that are there now."""
-    from spdnn_cli.fetch import readable_size
+    from spdnn_cli.download import readable_size
 
     for file in files:
         state = "fetched" if file.fetched else "was there"
@@ -117,21 +117,21 @@ def fetched(files: Sequence[FetchedFile]) -> None:
 
 def dataset(made: Dataset) -> None:
     """A dataset after its conversion."""
-    table = _pairs(f"Dataset {made.path}")
+    table = _pairs("Dataset")
+    table.add_row("file", str(made.path))
     table.add_row("neurons, layers, images", f"{made.neurons}, {made.layers}, {made.images}")
-    table.add_row("source", str(made.provenance["source"]))
+    table.add_row("source", str(made.provenance.get("source", "unknown")))
     table.add_row("layers equal to the challenge's", f"{made.official_layers} of {made.layers}")
     table.add_row("size", f"{made.path.stat().st_size / 1e6:.1f} MB")
     _out().print(table)
 
 
-def result(record: dict[str, Any], path: Path) -> None:
+def result(record: dict[str, Any]) -> None:
     """A run: what ran on what, how long each stage took, and what the number means."""
     table = _pairs("Inference")
     for name, value in _configuration(record) + _timings(record) + _outcome(record):
         table.add_row(name, value)
     _out().print(table)
-    note(f"Result file: {path}")
 
 
 def _configuration(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -172,7 +172,7 @@ def _outcome(record: dict[str, Any]) -> list[tuple[str, str]]:
         verified = f"VERIFIED against {record['verified_against']}"
     else:
         verified = "not verified: no truth is known at no cost; run spdnn verify"
-    share = record["executed_edges"] / record["edges"]
+    share = record["executed_edges"] / max(1, record["edges"])
     effective = f"{record['effective_teraedges_per_s']:.4g} TeraEdges/s"
     executed = f"{record['executed_edges']:.4g} of {record['edges']:.4g} ({share:.3%})"
     return [
@@ -201,7 +201,7 @@ def tables(made: Sequence[Table]) -> None:
             shown.add_row(*row)
         out.print(shown)
         for line in table.notes:
-            out.print(line, markup=False)
+            out.print(line)
 
 
 def _pairs(title: str) -> RichTable:

@@ -9,6 +9,7 @@ from typing import Any
 from spdnn_cli import inference, machine, problem, result
 from spdnn_cli.convert import (
     DEFAULT_SEED,
+    SOURCES,
     Report,
     available_source,
     convert,
@@ -39,13 +40,16 @@ def convert_from(
     threads: int | None,
     report: Report,
 ) -> Dataset:
-    """Convert from the source asked for, or from what was fetched.
+    """Convert from the source asked for; else from what was fetched, or as the dataset was made.
 
     Raises:
-        DataError: nothing was fetched and no source was named, or a raw file is damaged.
+        DataError: none of these is known, or a file is damaged.
     """
-    source = source or available_source(workspace, neurons)
-    if source is None:
+    made = _dataset(workspace, neurons).provenance if workspace.dataset(neurons).exists() else {}
+    source = source or available_source(workspace, neurons) or made.get("source")
+    if seed is None and source == made.get("source"):
+        seed = made.get("seed")
+    if source not in SOURCES:
         raise DataError(
             f"there is nothing to convert for N={neurons} below {workspace.raw}",
             hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
@@ -65,8 +69,24 @@ def write_tsv(
     workspace: Workspace, neurons: int, layers: int, folder: Path, report: Report
 ) -> list[Path]:
     """Write a dataset as official files below `folder`; as many layers as asked for and there."""
-    dataset = open_dataset(workspace.dataset(neurons))
+    dataset = _dataset(workspace, neurons)
     return to_tsv(dataset, min(layers, dataset.layers), folder, report)
+
+
+def _dataset(workspace: Workspace, neurons: int) -> Dataset:
+    """The dataset of a problem.
+
+    Raises:
+        DataError: it is missing or damaged, or its name tells another problem than it holds.
+    """
+    dataset = open_dataset(workspace.dataset(neurons))
+    if dataset.neurons != neurons:
+        raise DataError(
+            f"has {dataset.neurons} neurons; its name says {neurons}",
+            path=dataset.path,
+            hint="Rename it or delete it, and convert the data again.",
+        )
+    return dataset
 
 
 def infer(
@@ -127,9 +147,9 @@ def _find_dataset(
     path, seed = workspace.dataset(neurons), wanted["seed"]
     source = "synthetic" if seed is not None else available_source(workspace, neurons)
     if path.exists():
-        dataset = open_dataset(path)
+        dataset = _dataset(workspace, neurons)
         made = dataset.provenance
-        outdated = made["source"] == "synthetic" and source in ("mnist", "tsv")
+        outdated = made.get("source") == "synthetic" and source in ("mnist", "tsv")
         if not outdated and (seed is None or made.get("seed") == seed):
             return dataset
     if source is None:
@@ -171,7 +191,7 @@ def verify(
     found = result.load(path) if path is not None else _last_result(workspace)
     record, categories = found.record, found.categories()
     if truth_file is not None:
-        truth = read_truth(truth_file, record["neurons"], record["layers"])
+        truth = read_truth(truth_file, record["neurons"], record["layers"], record["images"])
     else:
         dataset = _dataset_of(workspace, record)
         known = known_truth(workspace, dataset, record["layers"], record["images"])

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from spdnn_cli.network import FoldedLayer, Int32, Int64, Layer, Network
 
 SATURATION_MARGIN = 1e-4
-"""Relative room that a certificate asks for, so that float32 sums in any order keep it too."""
+"""Room that a certificate asks for, as a share of the terms' sizes added up: so much and more does
+a float32 sum keep to, in any order."""
 
 
 def fold(layer: Layer) -> FoldedLayer:
@@ -51,13 +52,15 @@ def unfold(folded: FoldedLayer) -> Layer:
 def keeps_saturated(folded: FoldedLayer, ymax: float) -> bool:
     """Whether an image with every input at `ymax` leaves this layer with every output at `ymax`.
 
-    True where ymax * (sum of the incoming weights) + bias >= ymax for every output neuron, with
-    `SATURATION_MARGIN` to spare. The layer's sums are taken in float64.
+    True where z = ymax * (sum of the incoming weights) is not zero and z + bias >= ymax for every
+    output neuron, both with `SATURATION_MARGIN` to spare. The sums are taken in float64.
     """
-    core = folded.core
-    terms = core.weights.astype(np.float64) * folded.input_class_sizes[core.columns]
-    sums = np.bincount(core.targets(), weights=terms, minlength=core.outputs)
-    return bool(np.all(ymax * sums + core.bias >= ymax * (1 + SATURATION_MARGIN)))
+    core, targets = folded.core, folded.core.targets()
+    terms = ymax * core.weights.astype(np.float64) * folded.input_class_sizes[core.columns]
+    sums = np.bincount(targets, weights=terms, minlength=core.outputs)
+    sizes = np.bincount(targets, weights=np.abs(terms), minlength=core.outputs)
+    room = SATURATION_MARGIN * (sizes + np.abs(core.bias))
+    return bool(np.all((np.abs(sums) > room) & (sums + core.bias - room >= ymax)))
 
 
 def make_network(layers: list[FoldedLayer], ymax: float) -> Network:

@@ -66,7 +66,7 @@ def run(
     with stopwatch.stage("read"):
         network = dataset.network(layers)
         features = dataset.features(0, images, options.threads)
-    choice = engines.choose(options.engine, options.device, network)
+    choice = engines.choose(options.engine, options.device, machine.best_device(), network)
     engine = engines.create(
         choice.engine, EngineOptions(options.threads, options.retire, stopwatch, progress)
     )
@@ -87,7 +87,7 @@ def run(
         "median": statistics.median(seconds for _, seconds in samples),
     }
     record = {
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
         "program": f"spdnn {__version__}",
         "command": sys.argv,
         "neurons": dataset.neurons,
@@ -98,7 +98,7 @@ def run(
         "device": choice.device,
         "threads": options.threads,
         "shortcuts": asdict(engine.shortcuts),
-        "dataset": _provenance(dataset, layers),
+        "dataset": _provenance(workspace, dataset, layers),
         "survivors": len(inference.categories),
         "categories_sha256": categories_sha256(inference.categories),
         "verified": truth is not None and wrong is None,
@@ -144,13 +144,16 @@ def _rates(network: Network, images: int, inference: Inference, seconds: float) 
     }
 
 
-def _provenance(dataset: Dataset, layers: int) -> dict[str, Any]:
+def _provenance(workspace: Workspace, dataset: Dataset, layers: int) -> dict[str, Any]:
     from spdnn_cli import problem
 
+    path = dataset.path.resolve()
     official_inputs = dataset.features_sha256 == problem.FEATURES_SHA256.get(dataset.neurons)
     return {
-        "file": dataset.path.name,
+        "source": "unknown",
         **dataset.provenance,
+        # Below `data_dir` by its name, so that the folders can be moved.
+        "file": path.name if path.parent == workspace.data_dir.resolve() else str(path),
         "official_inputs": official_inputs,
         "official_network": dataset.official_layers >= layers,
         "features_sha256": dataset.features_sha256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -47,6 +48,11 @@ def gpus() -> tuple[Gpu, ...]:
     wanted = [entry.strip() for entry in visible.split(",") if entry.strip()]
     by_name = {str(number): gpu for number, gpu in enumerate(found)} | {g.uuid: g for g in found}
     return tuple(by_name[entry] for entry in wanted if entry in by_name)
+
+
+def best_device() -> str:
+    """ "cuda" where there is an NVIDIA GPU and CuPy is installed, else "cpu"."""
+    return "cuda" if gpus() and importlib.util.find_spec("cupy") is not None else "cpu"
 
 
 def describe() -> dict[str, Any]:

@@ -74,8 +74,13 @@ class Layer:
             bias: one for all neurons, or (outputs).
 
         Raises:
-            ValueError: an index is out of range, an edge is there twice, or a number is not finite.
+            ValueError: the lengths differ, an index is out of range, an edge is there twice, or a
+                number is not finite.
         """
+        if not len(sources) == len(targets) == len(weights):
+            raise ValueError(
+                f"{len(sources)} sources, {len(targets)} targets and {len(weights)} weights"
+            )
         sources, targets = np.asarray(sources, np.int64), np.asarray(targets, np.int64)
         for name, index, size in (("source", sources, inputs), ("target", targets, outputs)):
             if len(index) and (index.min() < 0 or index.max() >= size):

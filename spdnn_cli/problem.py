@@ -53,7 +53,11 @@ FEATURES_SHA256 = {
 """SHA-256 of the official inputs, 60,000 packed rows (`network.Features`): regenerated from MNIST,
 with the official number of non-zeros for every N."""
 
-SYNTHETIC_ANSWERS: dict[tuple[str, int], tuple[int, str]] = {}
+_DIGITS_1024 = "078501b054d4f16b9cb1c1012dc827e3881bcac0d286eab14e2a47b22a9c695e"
+_ANSWER_1024 = (1779, "091bdd7244e7749f3315f25b624eb445b116b0c4cf699f454b7e2f98c60a3279")
+SYNTHETIC_ANSWERS: dict[tuple[str, int], tuple[int, str]] = {
+    (_DIGITS_1024, layers): _ANSWER_1024 for layers in LAYERS
+}
 """(SHA-256 of synthetic inputs, layers): the number of categories and the SHA-256 of their list, as
 the reference engine found them."""
 

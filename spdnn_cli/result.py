@@ -18,6 +18,11 @@ from spdnn_cli.verify import categories_text
 from spdnn_cli.workspace import Workspace
 
 SCHEMA_VERSION = 1
+NEEDED = (
+    *("created", "neurons", "layers", "images", "engine", "threads", "shortcuts", "dataset"),
+    *("survivors", "categories_sha256", "verified", "effective_teraedges_per_s"),
+)
+"""What `verify` and `report` read of a result."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Result:
         try:
             numbers = [int(line) - 1 for line in file.read_text().splitlines()]
         except (OSError, ValueError) as error:
-            raise ResultError(f"the categories cannot be read ({error})", path=file) from error
+            raise ResultError(
+                f"the categories cannot be read ({_reason(error)})", path=file
+            ) from error
         categories = np.array(numbers, np.int32)
         if categories_sha256(categories) != self.record["categories_sha256"]:
             raise ResultError("is not the list that the result names", path=file)
@@ -75,8 +82,8 @@ def load(path: Path) -> Result:
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ResultError(f"cannot be read as a result ({error})", path=path) from error
-    if not isinstance(record, dict) or "schema_version" not in record:
+        raise ResultError(f"cannot be read as a result ({_reason(error)})", path=path) from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
         raise ResultError("is not a result of spdnn", path=path)
     if record["schema_version"] > SCHEMA_VERSION:
         raise ResultError(
@@ -85,6 +92,9 @@ def load(path: Path) -> Result:
             path=path,
             hint="Update spdnn.",
         )
+    missing = [name for name in NEEDED if name not in record]
+    if missing:
+        raise ResultError(f"is a result without {', '.join(missing)}", path=path)
     return Result(path, record)
 
 
@@ -92,6 +102,10 @@ def load_all(workspace: Workspace) -> list[Result]:
     """Every result below results/, oldest first."""
     found = [load(path) for path in sorted(workspace.results_dir.glob("*/*.json"))]
     return sorted(found, key=lambda result: str(result.record["created"]))
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _categories_file(path: Path) -> Path:

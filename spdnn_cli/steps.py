@@ -76,6 +76,8 @@ class Product:
         if self.rows == 0 or self.columns % self.rows or self.weight != 1.0:
             return None
         groups = self.columns // self.rows
+        if not np.all(np.diff(self.offsets) == groups):
+            return None
         wanted = np.arange(self.columns).reshape(groups, self.rows).T.ravel()
         return groups if np.array_equal(self.indices, wanted) else None
 
@@ -116,6 +118,65 @@ class Steps:
         for layer in layers:
             values = self.made[-1].output_class if self.made else np.arange(layer.inputs)
             self.made.append(make_step(layer, np.asarray(values, np.int32)))
+
+
+LARGEST_UNIT = 1000
+MOST_GROUPS = 31
+"""Groups of inputs whose counts the shift kernels add up in five bit planes."""
+
+
+def leading_shift_layers(steps: list[Step]) -> list[Step]:
+    """The steps from the first on in which value r depends on the values r and r + t alone.
+
+    The first must gather groups of inputs (`Product.groups`), the others nothing; weights and bias
+    are uniform, and wake no dead image. All have as many columns as the first; only the last, if it
+    is not the first, may have fewer rows.
+    """
+    if (
+        not steps
+        or steps[0].gather is None
+        or not 1 <= (steps[0].gather.groups or 0) <= MOST_GROUPS
+    ):
+        return []
+    width = steps[0].gather.rows
+    leading: list[Step] = []
+    for step in steps:
+        narrows = step.apply.rows != width
+        misfits = narrows if not leading else step.gather is not None
+        if misfits or step.apply.columns != width or not _is_shift_layer(step):
+            break
+        leading.append(step)
+        if narrows:
+            break
+    return leading
+
+
+def fixed_point_unit(leading: list[Step], ymax: float) -> int | None:
+    """The smallest q for which all numbers of shift layers are multiples of 1/q.
+
+    The first layer's weight, every bias and `ymax` must be multiples of 1/q to the last bit of
+    float32, and further weights 1; then every value is a multiple. None: no q up to
+    `LARGEST_UNIT`, or the sums would not fit in 16 bits.
+
+    On the challenge's networks the weight is 1/16, further weights are 16 twins x 1/16, and the
+    biases are multiples of 0.05: q is 80.
+    """
+    if any(step.apply.weight != 1.0 for step in leading[1:]):
+        return None
+    numbers = [leading[0].apply.weight, ymax, *(step.uniform_bias for step in leading)]
+    exact = np.array(numbers, np.float32)
+    for unit in range(1, LARGEST_UNIT + 1):
+        units = np.rint(exact.astype(np.float64) * unit)
+        if np.array_equal((units / unit).astype(np.float32), exact):
+            return unit if 2 * units[1] + np.abs(units).max() < 2**15 else None
+    return None
+
+
+def _is_shift_layer(step: Step) -> bool:
+    weight, bias = step.apply.weight, step.uniform_bias
+    if step.apply.shift is None or weight is None or bias is None:
+        return False
+    return weight > 0 and bias <= 0
 
 
 def make_step(layer: FoldedLayer, value_of: Int32) -> Step:

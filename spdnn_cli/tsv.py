@@ -35,7 +35,7 @@ from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import DataError
 from spdnn_cli.problem import EDGES_PER_NEURON, IMAGES, layer_member
 
-_BLOCK = 16 << 20
+_BLOCK = 8 << 20
 """Bytes of text that are read, parsed and forgotten at a time."""
 _BITS = 4 << 20
 """Input features that are written at a time."""
@@ -47,6 +47,7 @@ _NOT_FINITE = re.compile(rb"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _LAYER_NUMBER = re.compile(r"-l([1-9][0-9]{0,8})\.tsv")
 _CATEGORIES_NAME = re.compile(r"neuron([1-9][0-9]*)-l([1-9][0-9]*)-categories\.tsv")
 
+_USUAL_BYTES = b"0123456789\t\n.eE+-"
 _AS_ZERO, _AS_INFINITE = 2.0**-150, 2.0**128 - 2.0**103
 """Magnitudes that round to zero (it and less) and to infinity (it and more) as float32."""
 
@@ -225,10 +226,7 @@ def write_layers(archive: str | Path, neurons: int, layers: Iterable[LayerEdges]
     Raises:
         DataError: the file cannot be written. A file that was there before stays as it was.
     """
-    with (
-        _writing(Path(archive)) as stream,
-        tarfile.open(fileobj=stream, mode="w") as tar,
-    ):
+    with _writing(Path(archive)) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for layer, inputs, outputs, weights in layers:
             text = _format(inputs, outputs, _weight_texts(weights))
             member = tarfile.TarInfo(layer_member(neurons, layer))
@@ -291,7 +289,7 @@ class _Columns(NamedTuple):
         return (abs(values) > _AS_ZERO) & (abs(values) < _AS_INFINITE)
 
 
-_Arrays = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[Any]]
+_Arrays = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]
 """The three columns of a block, each of shape (lines,); the indices count from 0."""
 
 
@@ -304,39 +302,37 @@ def _parsed(stream: IO[bytes], columns: _Columns, path: str | Path) -> Iterator[
         if arrays is None:
             found = _scan(text, lambda content: _parse_line(content, columns), path, first_line)
             rows = np.fromiter(found, "i4, i4, f8")
-            arrays = rows["f0"].copy(), rows["f1"].copy(), rows["f2"].copy()
+            arrays = rows["f0"], rows["f1"], rows["f2"]
         yield arrays
         first_line += len(arrays[0])
 
 
 def _parse_usual(text: bytes, columns: _Columns) -> _Arrays | None:
     """The columns of a block, read by Arrow; None if anything in it is unusual."""
-    # Arrow takes spaces, Windows line ends, hexadecimal digits, a plus, and a last line cut off.
-    usual = b"0123456789\t\n.eE+-" if columns.weighted else b"0123456789\t\n"
-    plus = b"+" in text and b"\t+" in text  # searching one byte is quick; most files have none
-    if plus or text.translate(None, usual) or not text.endswith(b"\n"):
+    # Arrow would take spaces, Windows line ends, hexadecimal digits, a plus in front of a value,
+    # and a last line that is cut off. Most files have no plus at all, and one byte is soon sought.
+    plus = b"+" in text and b"\t+" in text
+    if plus or text.translate(None, _USUAL_BYTES):
         return None
-    # As float64, so that float32 is rounded in the same way as by the scan.
-    types = (pa.int32(), pa.int32(), pa.float64() if columns.weighted else pa.int8())
+    # Values as float64, so that a weight is rounded to float32 in the same way as by `_scan`.
+    types = dict(zip(columns.names, (pa.int32(), pa.int32(), pa.float64()), strict=True))
     try:
         table = csv.read_csv(
             pa.BufferReader(text),
             csv.ReadOptions(column_names=columns.names),
             csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
-            csv.ConvertOptions(
-                column_types=dict(zip(columns.names, types, strict=True)), null_values=[]
-            ),
+            csv.ConvertOptions(column_types=types, null_values=[]),
         )
     except pa.ArrowInvalid:
         return None
-    first, second, third = (column.to_numpy() for column in table.columns)
+    first, second, values = (column.to_numpy() for column in table.columns)
     good = (
         len(first) == text.count(b"\n")
         and 1 <= first.min() <= first.max() <= columns.largest[0]
         and 1 <= second.min() <= second.max() <= columns.largest[1]
-        and columns.good(third).all()
+        and columns.good(values).all()
     )
-    return (first - 1, second - 1, third) if good else None
+    return (first - 1, second - 1, values) if good else None
 
 
 def _scan(
@@ -418,7 +414,8 @@ def _read_folder(
     _check_complete({layer for layer, path in paths.items() if path.exists()}, layers, folder)
     for layer, path in paths.items():
         with _reading(path), path.open("rb") as file:
-            yield _layer(file, layer, path, neurons, edges_per_neuron)
+            edges = _layer(file, layer, path, neurons, edges_per_neuron)
+        yield edges
 
 
 def _read_archive(
@@ -529,10 +526,10 @@ def _inflated(file: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[IO[bytes]]:
-    """A file written aside, compressed when the name ends in .gz, without name and time."""
+    """A stream into a file written aside; compressed, without name and time, if it ends in .gz."""
     with written_aside(path) as part, part.open("wb") as file:
         if path.suffix != ".gz":
             yield file
-        else:
-            with igzip.IGzipFile("", "wb", fileobj=file, mtime=0) as stream:  # type: ignore[no-untyped-call]
-                yield stream
+            return
+        with igzip.IGzipFile("", "wb", fileobj=file, mtime=0) as stream:  # type: ignore[no-untyped-call]
+            yield cast(IO[bytes], stream)

@@ -72,11 +72,7 @@ def _official_truth(
 ) -> Truth | None:
     file = workspace.raw / problem.categories_file(dataset.neurons, layers)
     if file.exists():
-        truth = read_truth(file, dataset.neurons, layers)
-        assert truth.categories is not None
-        # Images do not depend on each other: the first K have the same categories among them.
-        part = truth.categories[truth.categories < images]
-        return Truth(truth.source, len(part), categories=part)
+        return read_truth(file, dataset.neurons, layers, images)
     if layers not in problem.LAYERS or images != problem.IMAGES:
         return None
     count, sha256 = problem.SURVIVORS[dataset.neurons], problem.CATEGORIES_SHA256[dataset.neurons]
@@ -84,8 +80,8 @@ def _official_truth(
     return Truth(what, count, sha256)
 
 
-def read_truth(path: Path, neurons: int, layers: int) -> Truth:
-    """The truth in an official categories file.
+def read_truth(path: Path, neurons: int, layers: int, images: int) -> Truth:
+    """The truth in an official categories file, as far as it is about the first `images` images.
 
     Raises:
         DataError: the file is damaged.
@@ -100,6 +96,8 @@ def read_truth(path: Path, neurons: int, layers: int) -> Truth:
             path=path,
         )
     categories = tsv.read_categories(path)
+    # Images do not depend on each other: the first K have the same categories among them.
+    categories = categories[categories < images]
     return Truth(f"the official categories file {path.name}", len(categories), None, categories)
 
 

@@ -63,6 +63,12 @@ def test_plain_images_file_and_zeros_in_front(tmp_path: Path) -> None:
     assert tsv.read_images(path, 8, images=2).tolist() == [[0], [0b1100]]
 
 
+def test_long_runs_of_zeros(tmp_path: Path) -> None:
+    zeros = b"0" * 5000
+    packed = read_images_text(tmp_path, zeros + b"2\t" + zeros + b"3\t" + zeros + b"1\n")
+    assert packed.tolist() == [[0, 0], [0b100, 0], [0, 0]]
+
+
 def test_features_that_do_not_fill_the_last_byte(tmp_path: Path) -> None:
     path = tmp_path / "images.tsv"
     path.write_bytes(b"1\t9\t1\n")
@@ -125,6 +131,10 @@ IMAGE_FAULTS = {
         b"18446744073709551617\t2\t1",
         "image '18446744073709551617' is not a whole number from 1 to 3.",
     ),
+    "thousands of digits": (
+        b"9" * 5000 + b"\t2\t1",
+        f"image '{'9' * 40}'... is not a whole number from 1 to 3.",
+    ),
     "plus": (b"+2\t2\t1", "image '+2' is not a whole number from 1 to 3."),
     "space": (b"2\t 2\t1", "feature ' 2' is not a whole number from 1 to 16."),
     "quotes": (b'"2"\t2\t1', "image '\"2\"' is not a whole number from 1 to 3."),
@@ -137,6 +147,14 @@ IMAGE_FAULTS = {
     "zero value": (b"2\t2\t0", "value '0' is not 1. The inputs are 0 or 1; zeros have no line."),
     "empty value": (b"2\t2\t", "value '' is not 1. The inputs are 0 or 1; zeros have no line."),
     "Windows": (b"2\t2\t1\r", WINDOWS),
+    "old Macintosh": (
+        b"2\t2\t1\r2\t3\t1",
+        f"'2\\t2\\t1\\r2\\t3\\t1' has 5 columns, not 3. {IMAGE_LINE}",
+    ),
+    "byte order mark": (
+        b"\xef\xbb\xbf2\t2\t1",
+        "image '\\xef\\xbb\\xbf2' is not a whole number from 1 to 3.",
+    ),
     "empty line": (b"", "the line is empty."),
     "twice": (b"1\t1\t1", f"image 1, feature 1 is listed twice. {AGAIN}"),
 }
@@ -295,18 +313,44 @@ def test_layers_round_trip(
         assert all(np.array_equal(a, b) for a, b in zip(one[1:], other[1:], strict=True))
 
 
-def test_large_layer_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tsv, "_THREADS", 4)
-    neurons = 1024
-    inputs = np.repeat(np.arange(neurons), 32)
-    outputs = (inputs * 5 + np.tile(np.arange(32), neurons)) % neurons
-    weights = np.arange(1, len(inputs) + 1, dtype=np.float32)
+@pytest.fixture
+def large_layer() -> LayerEdges:
+    """A layer of 2048 neurons; its text is longer than the pieces that Arrow's threads take."""
+    inputs = np.repeat(np.arange(2048, dtype=np.int32), 32)
+    outputs = (inputs * 5 + np.tile(np.arange(32, dtype=np.int32), 2048)) % 2048
+    return LayerEdges(1, inputs, outputs, np.arange(1, len(inputs) + 1, dtype=np.float32))
+
+
+@pytest.mark.parametrize("block", [1 << 18, 1 << 30], ids=["many blocks", "one block"])
+def test_large_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large_layer: LayerEdges, block: int
+) -> None:
+    monkeypatch.setattr(tsv, "_BLOCK", block)
     path = tmp_path / "network.tar.gz"
-    tsv.write_layers(path, neurons, [LayerEdges(1, inputs, outputs, weights)])
-    (found,) = tsv.read_layers(path, neurons, 1)
-    assert np.array_equal(found.inputs, inputs)
-    assert np.array_equal(found.outputs, outputs)
-    assert np.array_equal(found.weights, weights)
+    tsv.write_layers(path, 2048, [large_layer])
+    (found,) = tsv.read_layers(path, 2048, 1)
+    assert all(np.array_equal(a, b) for a, b in zip(found, large_layer, strict=True))
+
+
+@pytest.mark.parametrize("block", [1 << 18, 1 << 30], ids=["many blocks", "one block"])
+def test_line_number_of_a_late_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large_layer: LayerEdges, block: int
+) -> None:
+    monkeypatch.setattr(tsv, "_BLOCK", block)
+    path = tmp_path / "network.tar.gz"
+    large_layer.outputs[65000] = 2048
+    tsv.write_layers(path, 2048, [large_layer])
+    message = ", line 65001: output '2049' is not a whole number from 1 to 2048."
+    assert fault(lambda: list(tsv.read_layers(path, 2048, 1))).endswith(message)
+
+
+def test_weights_at_the_ends_of_float32(tmp_path: Path) -> None:
+    # the float64 numbers next to those that round to infinity and to zero
+    text = LAYER.replace(b"1\t1\t6.250000e-02", b"1\t1\t3.4028235677973362e+38")
+    text = text.replace(b"2\t2\t6.250000e-02", b"2\t2\t7.0064923216240863e-46")
+    weights = read_layer_text(tmp_path, text).weights
+    assert weights[0] == np.finfo(np.float32).max
+    assert weights[2] == np.finfo(np.float32).smallest_subnormal
 
 
 @pytest.mark.parametrize(
@@ -332,6 +376,7 @@ LAYER_FAULTS = {
     "input too large": (b"5\t2\t1", "input '5' is not a whole number from 1 to 4."),
     "output too large": (b"2\t5\t1", "output '5' is not a whole number from 1 to 4."),
     "no input": (b"\t2\t1", "input '' is not a whole number from 1 to 4."),
+    "minus zero": (b"2\t-0\t1", "output '-0' is not a whole number from 1 to 4."),
     "hexadecimal": (b"0x2\t2\t1", "input '0x2' is not a whole number from 1 to 4."),
     "plus": (b"2\t2\t+1", "weight '+1' is not a number."),
     "space": (b"2\t2\t1 ", "weight '1 ' is not a number."),
@@ -345,6 +390,15 @@ LAYER_FAULTS = {
     "infinite": (b"2\t2\t-Inf", "weight '-Inf' is not finite as float32."),
     "too large": (b"2\t2\t1e39", "weight '1e39' is not finite as float32."),
     "zero weight": (b"2\t2\t0.0", f"weight '0.0' is zero as float32. {LEAVE_OUT}"),
+    "just too large": (
+        b"2\t2\t340282356779733661637539395458142568448",
+        "weight '340282356779733661637539395458142568448' is not finite as float32.",
+    ),
+    "no float64": (b"2\t2\t1e999", "weight '1e999' is not finite as float32."),
+    "just too small": (
+        b"2\t2\t7.00649232162408535461864791644958e-46",
+        f"weight '7.00649232162408535461864791644958e-46' is zero as float32. {LEAVE_OUT}",
+    ),
     "too small": (b"2\t2\t1e-60", f"weight '1e-60' is zero as float32. {LEAVE_OUT}"),
     "Windows": (b"2\t2\t1\r", WINDOWS),
     "empty line": (b"", "the line is empty."),
@@ -353,11 +407,14 @@ LAYER_FAULTS = {
 
 
 @pytest.mark.parametrize("source", ["archive", "folder"])
+@pytest.mark.parametrize("faults", [1, 2])
 @pytest.mark.parametrize(("line", "message"), LAYER_FAULTS.values(), ids=LAYER_FAULTS)
-def test_bad_line_of_a_layer(tmp_path: Path, line: bytes, message: str, source: str) -> None:
+def test_bad_line_of_a_layer(
+    tmp_path: Path, line: bytes, message: str, faults: int, source: str
+) -> None:
     lines = LAYER.split(b"\n")
     lines[2] = line
-    if "twice" not in message:
+    if faults == 2 and "twice" not in message:
         lines[5] = b"another fault"
     text = b"\n".join(lines)
     if source == "archive":
@@ -368,16 +425,6 @@ def test_bad_line_of_a_layer(tmp_path: Path, line: bytes, message: str, source: 
         Path(place).write_bytes(text)
         found = fault(lambda: read_all(tmp_path))
     assert found == f"{place}, line 3: {message}"
-
-
-def test_line_number_of_a_fault_in_a_later_piece(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tsv, "_THREADS", 3)
-    monkeypatch.setattr(tsv, "_PIECE", 20)
-    text = LAYER.replace(b"4\t4\t", b"4\t5\t")
-    message = ", line 7: output '5' is not a whole number from 1 to 4."
-    assert fault(lambda: read_layer_text(tmp_path, text)).endswith(message)
 
 
 @pytest.mark.parametrize(
@@ -479,6 +526,17 @@ def test_archive_with_an_entry_for_its_folder(tmp_path: Path) -> None:
     assert [layer.layer for layer in read_all(path)] == [1]
 
 
+def test_archive_packed_from_inside_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "packed" / "neuron4"
+    folder.mkdir(parents=True)
+    (folder / "n4-l1.tsv").write_bytes(LAYER)
+    path = tmp_path / "neuron4.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(folder.parent, ".")
+        assert tar.getnames() == [".", "./neuron4", "./neuron4/n4-l1.tsv"]
+    assert [layer.layer for layer in read_all(path)] == [1]
+
+
 def test_folder_is_read_in_order(tmp_path: Path) -> None:
     for name, text in numbered(*range(12, 0, -1)):
         (tmp_path / Path(name).name).write_bytes(text)
@@ -520,9 +578,10 @@ def test_layer_twice(tmp_path: Path, again: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["/neuron4/n4-l1.tsv", "../neuron4/n4-l1.tsv", "neuron4/../n4-l1.tsv", "n4-l1.tsv",
-     "neuron4/._n4-l1.tsv", "neuron8/n8-l1.tsv", "neuron4/n8-l1.tsv", "neuron4/n4-l01.tsv",
-     "neuron4/n4-l0.tsv", "neuron4/n4-l1.tsv.bak", "neuron4/n4-l1.tsv\n", "README"],
+    ["/neuron4/n4-l1.tsv", "../neuron4/n4-l1.tsv", ".//neuron4/n4-l1.tsv", "neuron4/../n4-l1.tsv",
+     "n4-l1.tsv", "neuron4/._n4-l1.tsv", "neuron8/n8-l1.tsv", "neuron4/n8-l1.tsv",
+     "neuron4/n4-l01.tsv", "neuron4/n4-l0.tsv", "neuron4/n4-l1.tsv.bak", "neuron4/n4-l1.tsv\n",
+     "README", "."],
 )  # fmt: skip
 def test_unexpected_member(tmp_path: Path, name: str) -> None:
     path = write_archive(tmp_path / "neuron4.tar.gz", [*numbered(1), (name, LAYER)])
@@ -555,21 +614,45 @@ def test_damaged_gzip_of_an_archive(
     assert found.endswith(AGAIN)
 
 
+def test_checksum_behind_the_end_of_the_tar(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "neuron4.tar.gz", numbered(1))
+    padded = gzip.decompress(path.read_bytes()) + bytes(4 << 20)
+    path.write_bytes(gzip.compress(padded))
+    assert [layer.layer for layer in read_all(path)] == [1]
+    path.write_bytes(damaged(gzip.compress(padded)))
+    assert "the file is damaged, or not a gzip file (" in fault(lambda: read_all(path))
+
+
 @pytest.mark.parametrize(
     ("mangle", "message"),
     [
         (lambda data: data[:600], "the archive is damaged or cut off (unexpected end of data)"),
+        (lambda data: data[:1024], "1 of 2 layers missing: 2"),
         (lambda data: data[:1100], "1 of 2 layers missing: 2"),
         (lambda data: data[:100], "the archive is damaged or cut off (truncated header)"),
         (lambda data: b"", "the archive is damaged or cut off (empty file)"),
         (lambda data: b"x" + data[1:], "the archive is damaged or cut off (bad checksum)"),
     ],
-    ids=["in a file", "in a later header", "in the first header", "empty", "no tar"],
+    ids=[
+        "in a file",
+        "between files",
+        "in a later header",
+        "in the first header",
+        "empty",
+        "no tar",
+    ],
 )
 def test_damaged_tar(tmp_path: Path, mangle: Callable[[bytes], bytes], message: str) -> None:
     path = write_archive(tmp_path / "neuron4.tar.gz", numbered(1, 2))
     path.write_bytes(gzip.compress(mangle(gzip.decompress(path.read_bytes()))))
     assert fault(lambda: read_all(path, layers=2)) == f"{path}: {message}. {AGAIN}"
+
+
+def test_tar_cut_off_in_a_layer_that_is_not_wanted(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "neuron4.tar.gz", numbered(1, 2))
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:1600]))
+    message = f"{path}: the archive is damaged or cut off (unexpected end of data). {AGAIN}"
+    assert fault(lambda: read_all(path, layers=1)) == message
 
 
 # Categories
@@ -585,6 +668,12 @@ def test_categories_by_hand(tmp_path: Path) -> None:
     assert path.read_bytes() == b"1\n7\n60000\n"
 
 
+def test_no_categories_are_written_as_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "categories.tsv"
+    tsv.write_categories(path, np.array([], np.int32))
+    assert path.read_bytes() == b""
+
+
 @settings(max_examples=25, deadline=None)
 @given(categories=st.sets(st.integers(0, 99), min_size=1).map(list))
 def test_categories_round_trip(
@@ -598,7 +687,7 @@ def test_categories_round_trip(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", f": the file is empty. {AGAIN}"),
+        (b"", f": the file is empty: it has no category, or it was cut off. {AGAIN}"),
         (b"1\n0\n", ", line 2: image '0' is not a whole number from 1 to 9."),
         (b"1\n10\n", ", line 2: image '10' is not a whole number from 1 to 9."),
         (b"1\n-2\n", ", line 2: image '-2' is not a whole number from 1 to 9."),
@@ -663,16 +752,26 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda path: tsv.write_images(path, np.ones((1, 1), np.uint8), 8),
-        lambda path: tsv.write_layers(path, 8, []),
-        lambda path: tsv.write_categories(path, np.array([1])),
-    ],
-    ids=["images", "layers", "categories"],
-)
-def test_folder_to_write_into_is_missing(tmp_path: Path, write: Callable[[Path], None]) -> None:
+WRITES = {
+    "images": lambda path: tsv.write_images(path, np.ones((1, 1), np.uint8), 8),
+    "layers": lambda path: tsv.write_layers(path, 8, []),
+    "categories": lambda path: tsv.write_categories(path, np.array([1])),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_folder_to_write_into_is_made(tmp_path: Path, write: Callable[[Path], None]) -> None:
     path = tmp_path / "none" / "file.gz"
-    message = f"{path}: cannot be written: No such file or directory."
-    assert fault(lambda: write(path)) == message
+    write(path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not there")
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("name", ["file", "file.gz"])
+def test_disk_is_full(tmp_path: Path, write: Callable[[Path], None], name: str) -> None:
+    path = tmp_path / name
+    (tmp_path / f"{name}.part").symlink_to("/dev/full")
+    message = "cannot be written (No space left on device). Is there room on the disk?"
+    assert fault(lambda: write(path)) == f"{path}: {message}"
+    assert list(tmp_path.iterdir()) == []

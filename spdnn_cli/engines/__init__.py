@@ -34,12 +34,14 @@ class EngineOptions:
             that can tell; False: only dead ones.
         stopwatch: where the engine books the time of its stages.
         progress: told how far the run is; None: nobody.
+        device_memory: bytes of device memory that a CUDA engine may use; None: what is free.
     """
 
     threads: int = 1
     retire: bool = True
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     progress: Progress | None = None
+    device_memory: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +101,25 @@ ENGINES = {
         "cpu", "cpu_layered", "CpuLayeredEngine", "Numba, layer by layer, dead images dropped"
     ),
     "cpu": EngineEntry("cpu", "cpu", "CpuEngine", "Numba, twins folded, finished images retired"),
+    "baseline": EngineEntry(
+        "cuda", "cuda_baseline", "BaselineEngine", "CSR, one thread an output and image"
+    ),
+    "cusparse": EngineEntry(
+        "cuda", "cuda_cusparse", "CusparseEngine", "the library's product, bias and clip fused"
+    ),
+    "tiled": EngineEntry(
+        "cuda", "cuda_tiled", "TiledEngine", "the paper's kernel: staged, tiled, any network"
+    ),
+    "folded": EngineEntry(
+        "cuda", "cuda_folded", "FoldedEngine", "on the chip, twins folded, finished images retired"
+    ),
 }
 
 
 MOST_FOLDED_SHARE = 0.5
 """`auto` folds where the cores keep no more than this share of the edges."""
+MOST_FOLDED_VALUES = 12_000
+"""`auto` takes `folded` where two copies of an image's values fit in 96 KiB of shared memory."""
 
 
 def create(name: str, options: EngineOptions) -> Engine:
@@ -129,19 +145,20 @@ class Choice:
     reason: str
 
 
-def choose(name: str, device: str | None, network: Network) -> Choice:
+def choose(name: str, device: str | None, best_device: str, network: Network) -> Choice:
     """Settle the engine and the device.
 
     Args:
         name: an engine, or "auto".
-        device: "cpu", "cuda", or None for the best that is present.
-        network: what is to run; `auto` looks at its first layer.
+        device: "cpu", "cuda", or None: that of the engine, and `best_device` for "auto".
+        best_device: the best that is present.
+        network: what is to run; `auto` looks at its first layers.
 
     Raises:
         EngineError: there is no such engine, or it does not run on the device.
     """
     if name == "auto":
-        return _best(device or "cpu", network)
+        return _best(device or best_device, network)
     if name not in ENGINES:
         raise EngineError(f"there is no engine {name!r}", hint=f"Engines: {', '.join(ENGINES)}.")
     if device not in (None, ENGINES[name].device):
@@ -153,13 +170,16 @@ def choose(name: str, device: str | None, network: Network) -> Choice:
 
 
 def _best(device: str, network: Network) -> Choice:
-    first = network.layers[0]
-    share = first.core.edges / max(1, first.edges)
-    if share <= MOST_FOLDED_SHARE:
-        return Choice("cpu", device, f"twins fold: {share:.1%} of the first layer's edges remain")
-    return Choice(
-        "cpu-layered", device, f"few twins: {share:.1%} of the first layer's edges remain"
-    )
+    first = network.layers[: min(2, network.depth)]
+    share = sum(layer.core.edges for layer in first) / max(1, sum(layer.edges for layer in first))
+    left = f"{share:.1%} of the first layers' edges are left"
+    folded, plain = ("folded", "tiled") if device == "cuda" else ("cpu", "cpu-layered")
+    if share > MOST_FOLDED_SHARE:
+        return Choice(plain, device, f"there are few twins to fold: {left}")
+    widest = max(layer.core.outputs for layer in first)
+    if device == "cuda" and widest > MOST_FOLDED_VALUES:
+        return Choice(plain, device, f"{widest} folded values of an image do not fit on the chip")
+    return Choice(folded, device, f"folding twins, {left}")
 
 
 def _on(device: str) -> list[str]:

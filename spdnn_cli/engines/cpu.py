@@ -1,12 +1,13 @@
 """The `cpu` engine: the folded network, an image at a time or sixteen, until each is finished.
 
-1. Leading layers of the form "output r depends on the values r and r + t" (`Product.shift`), behind
-   0/1 inputs whose classes are i mod width (`Product.groups`), run one image at a time in the
-   first-level cache, straight from the packed bits. Most images die here.
+1. Leading layers of the form "output r depends on the values r and r + t"
+   (`steps.leading_shift_layers`) run one image at a time in the first-level cache, straight from
+   the packed bits, in 16-bit integers where these are exact (`steps.fixed_point_unit`). Most images
+   die here.
 2. All other layers run on panels of sixteen images, so that an index is read once for sixteen.
 3. Images leave when they are dead or finally saturated. With none left, no more layers are read.
 
-Work goes to threads in tasks of some thousand images; the kernels hold no GIL.
+Each thread takes every `threads`-th batch of images, in one call that holds no GIL.
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from spdnn_cli.engines import EngineOptions, Inference, Shortcuts
 from spdnn_cli.network import Features, Float32, Int32, Int64, Network
-from spdnn_cli.steps import Product, Step, Steps
+from spdnn_cli.steps import Product, Step, Steps, fixed_point_unit, leading_shift_layers
 
 FIRST_LAYERS = 32
 """Layers prepared at first; twice as many each time that an image is still running at the end."""
-WORKSPACE_BYTES = 1 << 26
-MOST_TASK_IMAGES = 4096
-TASKS_PER_THREAD = 4
+ROOM_BYTES = 1 << 25
+MOST_BATCH_IMAGES = 8192
+BATCHES_PER_THREAD = 4
 
 
 class CpuEngine:
@@ -56,19 +56,23 @@ class CpuEngine:
     def upload(self, features: Features) -> None:
         self._features = features
         with self._options.stopwatch.stage("prepare"):
-            self._shift = _shift_program(self._steps.made, features)
-            self._make_workspaces()
+            self._shift = _shift_program(self._steps.made, features, self._network.ymax)
+            self._make_rooms()
         with self._options.stopwatch.stage("compile"):
-            self._run_task((0, 0))  # no image: Numba compiles the kernels, or loads them
+            self._run_share(0, images=0)  # Numba compiles the kernels, or loads them
 
     def infer(self) -> Inference:
         while True:
-            outcomes = list(self._pool.map(self._run_task, self._tasks()))
+            outcomes = list(self._pool.map(self._run_share, range(self._options.threads)))
             running = sum(outcome.running for outcome in outcomes)
             prepared = len(self._steps.made)
             if running == 0 or prepared == self._network.depth:
                 return self._collect(outcomes)
             self._extend(2 * prepared)
+            with self._options.stopwatch.stage("prepare"):
+                self._make_rooms()  # the new layers may be wider
+            with self._options.stopwatch.stage("prepare"):
+                self._make_rooms()
 
     def _extend(self, layers: int) -> None:
         """Have the first `layers` layers ready, or all that there are."""
@@ -79,57 +83,37 @@ class CpuEngine:
             self._steps.extend(read)
             self._panels = PanelProgram.of(self._steps.made)
 
-    def _make_workspaces(self) -> None:
-        """One workspace a thread, taken and given back by the tasks."""
+    def _make_rooms(self) -> None:
+        """Each thread's panels, for a batch of images, and the list of its survivors."""
         steps = self._steps.made[self._shift.layers if self._shift else 0 :]
         widths = [p.rows for step in steps for p in (step.gather, step.apply) if p is not None]
         entry = self._shift.width if self._shift else self._features.neurons
-        self._stride = self._lanes * max([entry, *widths])
+        stride = self._lanes * max([entry, *widths])
         images, threads = self._features.images, self._options.threads
-        share = -(-images // (TASKS_PER_THREAD * threads))
-        fits = self._lanes * max(1, WORKSPACE_BYTES // (2 * 4 * self._stride))
-        self._task_images = max(1, min(share, fits, MOST_TASK_IMAGES))
-        capacity = -(-self._task_images // self._lanes)
-        self._workspaces: SimpleQueue[Workspace] = SimpleQueue()
-        for _ in range(threads):
-            self._workspaces.put(Workspace.of(capacity, self._stride, self._lanes))
+        share = -(-images // (BATCHES_PER_THREAD * threads))
+        fits = self._lanes * max(1, ROOM_BYTES // (2 * 4 * stride))
+        self._batch = max(1, min(share, fits, MOST_BATCH_IMAGES))
+        panels = -(-self._batch // self._lanes)
+        most = self._batch * -(-images // (self._batch * threads))
+        self._rooms = [Room.of(panels, stride, self._lanes, most) for _ in range(threads)]
 
-    def _tasks(self) -> list[tuple[int, int]]:
-        """Ranges of images."""
-        images, step = self._features.images, self._task_images
-        return [(first, min(first + step, images)) for first in range(0, images, step)]
-
-    def _run_task(self, images: tuple[int, int]) -> Outcome:
-        workspace = self._workspaces.get()
-        try:
-            return self._run_images(images, workspace)
-        finally:
-            self._workspaces.put(workspace)
-
-    def _run_images(self, images: tuple[int, int], workspace: Workspace) -> Outcome:
-        kernels, ymax = self._kernels, np.float32(self._network.ymax)
-        first, last = images
-        tally = np.zeros((2, self._network.depth), np.int64)
-        survivors = np.empty(last - first, np.int32)
-        where = (workspace.values, self._stride)
+    def _run_share(self, thread: int, images: int | None = None) -> Outcome:
+        """Run a thread's share of the images (default: of all)."""
+        kernels, room, features = self._kernels, self._rooms[thread], self._features
+        total = features.images if images is None else images
+        share = (thread, self._options.threads, self._batch, total)
+        tally = np.zeros((2, len(self._steps.made)), np.int64)
+        panels = (room.values, room.stride, room.images)
+        state = (np.float32(self._network.ymax), self._final, tally, room.survivors)
         if self._shift is not None:
-            panels, found = kernels.run_shift_images(
-                self._shift.bits, first, last, self._shift.groups, self._shift.arrays, ymax,
-                self._final, tally, *where, workspace.images, survivors,
-            )  # fmt: skip
-            layer = self._shift.layers
-        else:
-            panels = kernels.fill_panels(
-                self._features.array, first, last, self._features.neurons, *where, workspace.images
+            found, running = kernels.run_shift_share(
+                share, self._shift.bits, self._shift.arrays, self._panels.arrays, panels, *state
             )
-            layer, found = 0, 0
-        running, found = kernels.run_panels(
-            self._panels.arrays, *where, panels, workspace.images, layer, ymax,
-            self._final, tally, survivors, found,
-        )  # fmt: skip
-        left = workspace.images[: panels * self._lanes]
-        unfinished = left[left != kernels.IDLE].copy()
-        return Outcome(running, np.concatenate([survivors[:found], unfinished]), tally)
+        else:
+            found, running = kernels.run_share(
+                share, features.array, features.neurons, self._panels.arrays, panels, *state
+            )
+        return Outcome(running, room.survivors[:found].copy(), tally)
 
     def _collect(self, outcomes: list[Outcome]) -> Inference:
         entering, dying = np.sum([outcome.tally for outcome in outcomes], axis=0)
@@ -144,12 +128,12 @@ class CpuEngine:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a task found.
+    """What a thread found.
 
     Attributes:
         running: images that had not finished when the prepared layers ended.
         survivors: int32: images alive at the end (with the running ones).
-        tally: int64 (2, depth): images entering, and dying in, each layer.
+        tally: int64 (2, prepared layers): images entering, and dying in, each layer.
     """
 
     running: int
@@ -158,15 +142,22 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Workspace:
-    """Room for a task's panels, twice, and the image of each lane."""
+class Room:
+    """What a thread works in: its panels, twice, the image of each lane, and its survivors."""
 
     values: Float32
+    stride: int
     images: Int32
+    survivors: Int32
 
     @classmethod
-    def of(cls, panels: int, stride: int, lanes: int) -> Workspace:
-        return cls(np.zeros(2 * panels * stride, np.float32), np.full(panels * lanes, -1, np.int32))
+    def of(cls, panels: int, stride: int, lanes: int, most_survivors: int) -> Room:
+        return cls(
+            np.zeros(2 * panels * stride, np.float32),
+            stride,
+            np.full(panels * lanes, -1, np.int32),
+            np.empty(most_survivors, np.int32),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,51 +202,37 @@ class ShiftProgram:
 
     Attributes:
         bits: uint64 (images, words): the packed inputs.
-        groups: groups of `width` inputs that are added up.
-        width: values of the last layer.
-        arrays: (rows, shifts, weights, bias), one entry a layer.
+        width: values of an image.
+        layers: number of layers.
+        arrays: the kernel's `program`.
     """
 
     bits: np.ndarray[Any, np.dtype[np.uint64]]
-    groups: int
     width: int
+    layers: int
     arrays: tuple[Any, ...]
 
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return len(self.arrays[0])
 
-
-def _shift_program(steps: list[Step], features: Features) -> ShiftProgram | None:
+def _shift_program(steps: list[Step], features: Features, ymax: float) -> ShiftProgram | None:
     """The longest shift program that the steps begin with; None where there is none."""
-    from spdnn_cli.engines.cpu_kernels import MOST_GROUPS
-
-    if not steps or steps[0].gather is None or not features.are_bits or features.neurons % 64:
+    leading = leading_shift_layers(steps) if features.are_bits else []
+    # Whole words of bits, and whole vectors of values.
+    fits = itertools.takewhile(lambda s: s.apply.columns % 64 == 0 == s.apply.rows % 32, leading)
+    leading = list(fits)
+    unit = fixed_point_unit(leading, ymax) if leading else None
+    if unit is None or leading[0].gather is None or features.neurons % 64:
         return None
-    groups = steps[0].gather.groups
-    if groups is None or not 1 <= groups <= MOST_GROUPS or steps[0].gather.rows % 64:
-        return None
-    rest = itertools.takewhile(lambda step: step.gather is None, steps[1:])
-    leading = list(itertools.takewhile(_is_shift_layer, [steps[0], *rest]))
-    if not leading:
-        return None
+    width = leading[0].gather.rows
     arrays = (
+        width,
+        features.neurons // width,
         np.array([step.apply.rows for step in leading], np.uint64),
         np.array([step.apply.shift for step in leading], np.uint64),
-        np.array([step.apply.weight for step in leading], np.float32),
-        np.array([step.uniform_bias for step in leading], np.float32),
+        np.array([-(step.uniform_bias or 0.0) * unit for step in leading]).round().astype("u2"),
+        *(np.uint16(round(number * unit)) for number in (leading[0].apply.weight or 0.0, ymax, 1)),
     )
     bits = np.ascontiguousarray(features.array).view(np.uint64)
-    return ShiftProgram(bits, groups, int(arrays[0].max()), arrays)
-
-
-def _is_shift_layer(step: Step) -> bool:
-    """Values r and r + t alone, one positive weight, one bias that wakes no dead image."""
-    product, bias = step.apply, step.uniform_bias
-    if product.shift is None or product.rows % 16 or product.columns % 16:
-        return False
-    return product.weight is not None and product.weight > 0 and bias is not None and bias <= 0
+    return ShiftProgram(bits, width, len(leading), arrays)
 
 
 def _starts(lengths: list[int]) -> Int64:

@@ -8,6 +8,7 @@ A *panel* holds the values of up to sixteen images: float32 (width, 16), lane w 
     run_shift_images  0/1 images, one at a time, through the leading layers whose output r depends
                       on the values r and r + t alone; what is left of them goes into panels
     fill_panels       images as they come, into panels
+    run_shift_share, run_share   one thread's part of a run: the above, batch by batch
 
 Integers are unsigned where they index, since Numba otherwise tests every index for being negative.
 """
@@ -15,32 +16,38 @@ Integers are unsigned where they index, since Numba otherwise tests every index 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import njit, uint16, uint32, uint64
 
 from spdnn_cli.engines.simd import (
     LANES,
+    SHORTS,
     add,
+    add_shorts,
+    any_short,
     clip,
+    clip_shorts,
     greatest,
-    greatest_lane,
     least,
-    least_lane,
     load,
     load_counts,
+    load_shorts,
     multiply_add,
+    multiply_shorts,
+    or_shorts,
     splat,
+    splat_shorts,
     store,
     store_counts,
+    store_shorts,
     where_nonzero,
 )
 
-PLANES = 6
-"""Bit planes of a count: up to 63, the sum of two groups' counts of at most 31."""
-MOST_GROUPS = 31
+PLANES = 5
+"""Bit planes of a count of up to 31."""
 IDLE = -1
 """The image of a lane that holds none."""
 
-_LANES = uint64(LANES)
+_LANES, _SHORTS = uint64(LANES), uint64(SHORTS)
 _ZERO, _ONE, _WORD = uint64(0), uint64(1), uint64(64)
 
 
@@ -151,8 +158,6 @@ def run_panels(
         if 4 * running <= 3 * LANES * panels:
             width = rows[last - 1]
             panels = close_up(values, side * half, stride, width, images, panels)
-    if side == _ONE and running > 0:
-        values[: panels * stride] = values[half : half + uint64(panels * stride)]
     return running, found
 
 
@@ -227,70 +232,125 @@ def fill_panels(features, first, last, neurons, values, stride, images):
 
 
 @njit(cache=True, nogil=True)
-def run_shift_images(
-    bits, first, last, groups, program, ymax, final, tally, values, stride, images, survivors
-):
-    """Images first..last-1 through a shift program; the running ones go into panels.
+def run_shift_images(bits, first, last, program, tally, values, stride, images):
+    """Images first..last-1 through a shift program; those that outlive it go into panels.
+
+    All numbers are in units (`steps.fixed_point_unit`), so that uint16 holds every value exactly.
 
     Args:
-        bits: uint64 (images, words * groups): the packed inputs. The first layer's sums are
-            u_c = sum over g of bit c + g * width, for c below width = 64 * words.
-        program: (rows uint64, shifts uint64, weights float32, bias float32), one entry a layer:
-            values[r] = clip((values[r] + values[(r + shift) mod width]) * weight + bias), r < rows.
-        ymax, final, tally, values, stride, images, survivors: as for `run_panels`.
+        bits: uint64 (images, width / 64 * groups): the packed inputs. The first layer's sums are
+            u_c = sum over g of bit c + g * width.
+        program: (width, groups, rows, shifts, less, weight, ymax, unit): in layer k, row r below
+            rows[k] is clip(values[r] + values[(r + shifts[k]) mod width] - less[k]); the first
+            layer multiplies the sum by `weight` before. rows and shifts are uint64, less, weight,
+            ymax and unit uint16.
+        tally, values, stride, images: as for `run_panels`.
 
     Returns:
-        (panels in use, number of survivors)
+        panels in use
     """
-    rows, shifts, weights, bias = program
-    words = uint64(bits.shape[1] // groups)
-    width = words * _WORD
+    width, groups, rows, shifts, less, weight, ymax, unit = program
+    words = uint64(width) // _WORD
     planes = np.empty((PLANES, words), np.uint64)
-    counts = np.empty(width, np.uint8)
-    state = np.empty(4 * width, np.float32)
-    here, there = _ZERO, uint64(2) * width
-    taken, found = 0, 0
+    counts = np.empty(_WORD, np.uint8)
+    state = np.empty(4 * width, np.uint16)
+    waiting = np.zeros((LANES, width), np.uint16)
+    taken = 0
     for image in range(first, last):
         count_bits(bits, image, groups, words, planes)
-        top, low = first_shift_layer(
-            planes, words, shifts[0], counts, weights[0], bias[0], ymax, state
-        )
-        here, there, columns, layer, finished = _ZERO, uint64(2) * width, width, 0, False
-        while True:
-            tally[0, layer] += 1
-            if top == 0:
-                tally[1, layer] += 1
-                finished = True
-                break
+        lives = first_shift_layer(planes, words, shifts[0], counts, weight, less[0], ymax, state)
+        here, layer = _ZERO, 0
+        tally[0, 0] += 1
+        while lives and layer + 1 < len(rows):
             layer += 1
-            if low == ymax and final[layer]:
-                survivors[found] = image
-                found += 1
-                finished = True
-                break
-            if layer == len(rows):
-                break
-            top, low = shift_layer(
-                state,
-                here,
-                there,
-                columns,
-                rows[layer],
-                shifts[layer],
-                weights[layer],
-                bias[layer],
-                ymax,
+            tally[0, layer] += 1
+            there = uint64(2) * uint64(width) - here
+            lives = shift_layer(
+                state, here, there, uint64(width), rows[layer], shifts[layer], less[layer], ymax
             )
-            here, there, columns = there, here, rows[layer]
-        if not finished:
-            images[taken] = image
-            start = uint64(taken // LANES) * uint64(stride) + uint64(taken % LANES)
-            for c in range(columns):
-                values[start + c * _LANES] = state[here + c]
-            taken += 1
+            here = there
+        if not lives:
+            tally[1, layer] += 1
+            continue
+        images[taken] = image
+        for row in range(rows[layer]):
+            waiting[uint64(taken % LANES), row] = state[here + row]
+        taken += 1
+        if taken % LANES == 0:
+            fill_panel(waiting, rows[layer], unit, values, (taken // LANES - 1) * stride)
+    if taken % LANES > 0:
+        fill_panel(waiting, rows[len(rows) - 1], unit, values, taken // LANES * stride)
     panels = (taken + LANES - 1) // LANES
     images[taken : panels * LANES] = IDLE
-    return panels, found
+    return panels
+
+
+@njit(cache=True, nogil=True)
+def fill_panel(waiting, rows, unit, values, start):
+    """The uint16 rows of sixteen images, in units, as one panel: whole cache lines at a time."""
+    scale = np.float32(unit)
+    for row in range(rows):
+        to = uint64(start) + row * _LANES
+        for lane in range(_LANES):
+            values[to + lane] = np.float32(waiting[lane, row]) / scale
+
+
+@njit(cache=True, nogil=True)
+def run_shift_share(share, bits, shift_program, panel_program, room, ymax, final, tally, survivors):
+    """One thread's share of 0/1 images: every `threads`-th batch, by a shift program, then panels.
+
+    Args:
+        share: (thread, threads, images of a batch, images in all).
+        bits, shift_program: as for `run_shift_images`.
+        panel_program: as for `run_panels`.
+        room: (values, stride, images): the thread's panels, as for `run_panels`.
+        ymax, final, tally, survivors: as for `run_panels`.
+
+    Returns:
+        (number of survivors, how many of them were still running when the program ended)
+    """
+    thread, threads, batch, total = share
+    found = running = 0
+    for first in range(thread * batch, total, threads * batch):
+        last = min(first + batch, total)
+        panels = run_shift_images(
+            bits, first, last, shift_program, tally, room[0], room[1], room[2]
+        )
+        found, left = finish_batch(
+            panel_program, room, panels, len(shift_program[2]), ymax, final, tally, survivors, found
+        )
+        running += left
+    return found, running
+
+
+@njit(cache=True, nogil=True)
+def run_share(share, features, neurons, panel_program, room, ymax, final, tally, survivors):
+    """As `run_shift_share`, for inputs as `fill_panels` takes them: panels from the first layer."""
+    thread, threads, batch, total = share
+    values, stride, images = room
+    found = running = 0
+    for first in range(thread * batch, total, threads * batch):
+        last = min(first + batch, total)
+        panels = fill_panels(features, first, last, neurons, values, stride, images)
+        found, left = finish_batch(
+            panel_program, room, panels, 0, ymax, final, tally, survivors, found
+        )
+        running += left
+    return found, running
+
+
+@njit(cache=True, nogil=True)
+def finish_batch(program, room, panels, layer, ymax, final, tally, survivors, found):
+    """Run a batch's panels from `layer` on; images still running at the end are survivors too."""
+    values, stride, images = room
+    running, found = run_panels(
+        program, values, stride, panels, images, layer, ymax, final, tally, survivors, found
+    )
+    for k in range(panels * LANES):
+        if images[k] != IDLE:
+            survivors[found] = images[k]
+            found += 1
+    return found, running
 
 
 @njit(cache=True, nogil=True)
@@ -317,17 +377,17 @@ def count_bits(bits, image, groups, words, planes):
 
 
 @njit(cache=True, nogil=True)
-def first_shift_layer(planes, words, shift, counts, weight, bias, ymax, state):
+def first_shift_layer(planes, words, shift, counts, weight, less, ymax, state):
     """The first layer from the counts' bit planes: u_c + u_(c + shift) is added in bit planes too.
 
-    Returns the greatest and the least value.
+    Returns whether a value is not zero.
     """
-    zero, limit = splat(np.float32(0)), splat(ymax)
-    scale, offset = splat(weight), splat(bias)
-    top, low = zero, limit
+    scale, offset, limit = splat_shorts(weight), splat_shorts(less), splat_shorts(ymax)
+    any_value = splat_shorts(uint16(0))
     skip, turn = shift // _WORD, shift % _WORD
     for word in range(words):
-        near, far = (word + skip) % words, (word + skip + _ONE) % words
+        near = word + skip if word + skip < words else word + skip - words
+        far = near + _ONE if near + _ONE < words else _ZERO
         carry = _ZERO
         s0, carry = _add_plane(planes, 0, word, near, far, turn, carry)
         s1, carry = _add_plane(planes, 1, word, near, far, turn, carry)
@@ -335,12 +395,12 @@ def first_shift_layer(planes, words, shift, counts, weight, bias, ymax, state):
         s3, carry = _add_plane(planes, 3, word, near, far, turn, carry)
         s4, carry = _add_plane(planes, 4, word, near, far, turn, carry)
         store_counts(counts, _ZERO, s0, s1, s2, s3, s4, carry)
-        for k in range(_ZERO, _WORD, _LANES):
-            value = multiply_add(load_counts(counts, k), scale, offset)
-            value = clip(value, zero, limit)
-            store(state, word * _WORD + k, value)
-            top, low = greatest(top, value), least(low, value)
-    return greatest_lane(top), least_lane(low)
+        for k in range(_ZERO, _WORD, _SHORTS):
+            value = multiply_shorts(load_counts(counts, k), scale)
+            value = clip_shorts(value, offset, limit)
+            store_shorts(state, word * _WORD + k, value)
+            any_value = or_shorts(any_value, value)
+    return any_short(any_value)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -355,22 +415,21 @@ def _add_plane(planes, p, word, near, far, turn, carry):
 
 
 @njit(cache=True, nogil=True)
-def shift_layer(state, here, there, columns, rows, shift, weight, bias, ymax):
-    """One shift layer from state[here...] to state[there...]; the greatest and the least value.
+def shift_layer(state, here, there, width, rows, shift, less, ymax):
+    """One shift layer from state[here...] to state[there...]; whether a value is not zero.
 
-    `columns` and `rows` are multiples of 16; state[here...] has room for columns + shift values.
+    `width` and `rows` are multiples of 32; state[here...] has room for width + shift values.
     """
     for k in range(shift):
-        state[here + columns + k] = state[here + k]
-    zero, limit = splat(np.float32(0)), splat(ymax)
-    scale, offset = splat(weight), splat(bias)
-    top, low = zero, limit
-    for k in range(_ZERO, rows, _LANES):
-        pair = add(load(state, here + k), load(state, here + k + shift))
-        value = clip(multiply_add(pair, scale, offset), zero, limit)
-        store(state, there + k, value)
-        top, low = greatest(top, value), least(low, value)
-    return greatest_lane(top), least_lane(low)
+        state[here + width + k] = state[here + k]
+    offset, limit = splat_shorts(less), splat_shorts(ymax)
+    any_value = splat_shorts(uint16(0))
+    for k in range(_ZERO, rows, _SHORTS):
+        pair = add_shorts(load_shorts(state, here + k), load_shorts(state, here + k + shift))
+        value = clip_shorts(pair, offset, limit)
+        store_shorts(state, there + k, value)
+        any_value = or_shorts(any_value, value)
+    return any_short(any_value)
 
 
 @njit(cache=True, nogil=True)

@@ -65,36 +65,40 @@ class CpuLayeredEngine:
 
     def infer(self) -> Inference:
         at_a_time = self._panels * self._lanes
-        alive = np.zeros(self._network.depth, np.int64)
-        categories, executed = [], 0
+        entering, living = np.zeros((2, self._network.depth), np.int64)
+        categories = []
         for first in range(0, self._features.images, at_a_time):
             last = min(first + at_a_time, self._features.images)
-            survivors, entering, living = self._run(first, last)
-            categories.append(survivors)
-            executed += int(entering @ self._network.edges_by_layer)
-            alive += living
-        return Inference(np.concatenate(categories), executed, tuple(alive.tolist()))
+            categories.append(self._run(first, last, entering, living))
+        ran = np.count_nonzero(entering)
+        return Inference(
+            np.concatenate(categories),
+            int(entering @ self._network.edges_by_layer),
+            tuple(living[:ran].tolist()),
+        )
 
-    def _run(self, first: int, last: int) -> tuple[Int32, Int64, Int64]:
-        """Images first..last-1: survivors, and how many entered and left each layer alive."""
-        entering, living = np.zeros((2, self._network.depth), np.int64)
+    def _run(self, first: int, last: int, entering: Int64, living: Int64) -> Int32:
+        """The survivors of images first..last-1.
+
+        Adds to `entering` and `living` how many images enter each layer, and leave it alive.
+        """
         images = np.arange(first, last, dtype=np.int32)
         side, half = 0, len(self._values) // 2
         self._fill(first, last)
         for k in range(self._network.depth):
             if len(images) == 0:
                 break
-            entering[k] = len(images)
+            entering[k] += len(images)
             layer = self._layer(k)
             lives = self._apply(layer, side * half, (1 - side) * half, len(images))
             side = 1 - side
-            living[k] = np.count_nonzero(lives)
-            if living[k] < len(images):
+            living[k] += np.count_nonzero(lives)
+            if not lives.all():
                 self._close_up(np.flatnonzero(lives), side * half, (1 - side) * half, len(layer[3]))
                 images, side = images[lives], 1 - side
             if self._options.progress is not None:
                 self._options.progress(k + 1, len(images))
-        return images, entering, living
+        return images
 
     def _fill(self, first: int, last: int) -> None:
         kernels, features = self._kernels, self._features

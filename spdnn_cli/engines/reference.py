@@ -25,32 +25,36 @@ class ReferenceEngine:
 
     def prepare(self, network: Network) -> None:
         self._network = network
+        with self._options.stopwatch.stage("read"):
+            self._widest = max(layer.outputs for layer in network.layers)
 
     def upload(self, features: Features) -> None:
         self._features = features
 
     def infer(self) -> Inference:
         network, features = self._network, self._features
-        widest = max([features.neurons, *(layer.outputs for layer in network.layers)])
-        batch = max(1, BYTES_AT_A_TIME // (8 * widest))
-        alive = np.zeros(network.depth, np.int64)
-        categories, executed = [], 0
+        batch = max(1, BYTES_AT_A_TIME // (8 * max(features.neurons, self._widest)))
+        entering, living = np.zeros((2, network.depth), np.int64)
+        categories = []
         for first in range(0, features.images, batch):
             images = np.arange(first, min(first + batch, features.images))
             values = features.values(first, first + batch).T.astype(np.float64)
             for k in range(network.depth):
                 if len(images) == 0:
                     break
-                executed += len(images) * int(network.edges_by_layer[k])
+                entering[k] += len(images)
                 values = self._layer(k, values)
                 lives = values.any(axis=0)
                 images, values = images[lives], values[:, lives]
-                alive[k] += len(images)
+                living[k] += len(images)
                 if self._options.progress is not None:
                     self._options.progress(k + 1, len(images))
             categories.append(images)
+        ran = np.count_nonzero(entering)
         return Inference(
-            np.concatenate(categories).astype(np.int32), executed, tuple(alive.tolist())
+            np.concatenate(categories).astype(np.int32),
+            int(entering @ network.edges_by_layer),
+            tuple(living[:ran].tolist()),
         )
 
     def _layer(self, k: int, values: np.ndarray) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""Sixteen float32 lanes as one value in Numba code: explicit SIMD.
+"""Vectors as values in Numba code: explicit SIMD.
 
-A panel holds sixteen images, so that an index and a weight are read once for sixteen multiply-adds.
-LLVM does not see that by itself through Numba's arrays, so these few operations hand it vector
+`Lanes` are sixteen float32, one for each image of a panel: an index and a weight are read once for
+sixteen multiply-adds. `Shorts` are thirty-two uint16, neighbouring values of one image. LLVM does
+not see either by itself through Numba's arrays, so these few operations hand it vector
 instructions: two AVX2 registers, one of AVX-512, or four of NEON.
 
-Arrays are addressed by the number of their first float: `load(array, k)` reads array[k .. k + 15].
+Arrays are addressed by the number of their first entry: `load(array, k)` reads array[k .. k + 15].
 Nothing checks the bounds.
 """
 
@@ -18,25 +19,39 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
+SHORTS = 32
 
 _INT32 = ir.IntType(32)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_SHORTS = ir.VectorType(ir.IntType(16), SHORTS)
 _WORDS = ir.VectorType(ir.IntType(64), 8)
 _BYTES = ir.VectorType(ir.IntType(8), 64)
 
 
 class _LanesType(types.Type):
     def __init__(self) -> None:
-        super().__init__(name="Lanes")  # type: ignore[no-untyped-call]
+        super().__init__(name="Lanes")
+
+
+class _ShortsType(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="Shorts")
 
 
 lanes = _LanesType()
+shorts = _ShortsType()
 
 
 @register_model(_LanesType)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
         super().__init__(manager, fe_type, _VECTOR)  # type: ignore[no-untyped-call]
+
+
+@register_model(_ShortsType)
+class _ShortsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Any) -> None:
+        super().__init__(manager, fe_type, _SHORTS)  # type: ignore[no-untyped-call]
 
 
 def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
@@ -152,28 +167,6 @@ def least(typing: Any, x: Any, y: Any) -> Any:
     return lanes(lanes, lanes), generate
 
 
-def _across(name: str) -> Any:
-    """An intrinsic that takes the largest or the smallest of the lanes."""
-
-    @intrinsic
-    def reduce(typing: Any, x: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-                builder.module,
-                ir.FunctionType(ir.FloatType(), [_VECTOR]),
-                f"llvm.vector.reduce.{name}.v{LANES}f32",
-            )
-            return builder.call(function, args, fastmath=("nnan", "nsz"))
-
-        return types.float32(lanes), generate
-
-    return reduce
-
-
-greatest_lane = _across("fmax")
-least_lane = _across("fmin")
-
-
 @intrinsic
 def store_counts(
     typing: Any, array: Any, index: Any, p0: Any, p1: Any, p2: Any, p3: Any, p4: Any, p5: Any
@@ -185,33 +178,122 @@ def store_counts(
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # Word r collects bit r of every byte b of the planes: the counts 8 b + r, one a byte.
-        rows = ir.Constant(_WORDS, list(range(8)))
-        ones = ir.Constant(_WORDS, [0x0101010101010101] * 8)
-        total = ir.Constant(_WORDS, [0] * 8)
-        for power, plane in enumerate(args[2:]):
-            bits = builder.and_(builder.lshr(_splat(builder, plane, _WORDS), rows), ones)
-            total = builder.or_(total, builder.shl(bits, ir.Constant(_WORDS, [power] * 8)))
-        in_order = [8 * r + b for b in range(8) for r in range(8)]
-        mask = ir.Constant(ir.VectorType(_INT32, 64), in_order)
-        flat = builder.bitcast(total, _BYTES)
-        ordered = builder.shuffle_vector(flat, ir.Constant(_BYTES, ir.Undefined), mask)
+        # Byte k takes the byte of the plane that holds bit k, and asks for that bit.
+        holder = ir.Constant(ir.VectorType(_INT32, 64), [k // 8 for k in range(64)])
+        bit = ir.Constant(_BYTES, [1 << k % 8 for k in range(64)])
+        total = ir.Constant(_BYTES, [0] * 64)
+        for plane in reversed(args[2:]):
+            spread = builder.bitcast(_splat(builder, plane, _WORDS), _BYTES)
+            spread = builder.shuffle_vector(spread, ir.Constant(_BYTES, ir.Undefined), holder)
+            is_set = builder.icmp_unsigned("==", builder.and_(spread, bit), bit)
+            # A comparison that holds is -1 in every byte.
+            total = builder.sub(builder.add(total, total), builder.sext(is_set, _BYTES))
         address = _address(context, builder, signature.args[0], args[0], args[1], _BYTES)
-        builder.store(ordered, address).align = 1
+        builder.store(total, address).align = 1
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, *[types.uint64] * 6), generate
 
 
 @intrinsic
-def load_counts(typing: Any, array: Any, index: Any) -> Any:
-    """Sixteen bytes of a contiguous uint8 array from element `index` (uint64) on, as floats."""
+def splat_shorts(typing: Any, scalar: Any) -> Any:
+    """All shorts equal to a uint16."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sixteen = ir.VectorType(ir.IntType(8), LANES)
-        address = _address(context, builder, signature.args[0], args[0], args[1], sixteen)
+        return _splat(builder, args[0], _SHORTS)
+
+    return shorts(types.uint16), generate
+
+
+@intrinsic
+def load_shorts(typing: Any, array: Any, index: Any) -> Any:
+    """The 32 entries of a contiguous uint16 array from `index` (uint64) on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature.args[0], args[0], args[1], _SHORTS)
+        loaded = builder.load(address)
+        loaded.align = 2
+        return loaded
+
+    return shorts(array, types.uint64), generate
+
+
+@intrinsic
+def store_shorts(typing: Any, array: Any, index: Any, values: Any) -> Any:
+    """Write the shorts to a contiguous uint16 array from `index` (uint64) on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature.args[0], args[0], args[1], _SHORTS)
+        builder.store(args[2], address).align = 2
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, shorts), generate
+
+
+@intrinsic
+def load_counts(typing: Any, array: Any, index: Any) -> Any:
+    """The 32 bytes of a contiguous uint8 array from `index` (uint64) on, as shorts."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = ir.VectorType(ir.IntType(8), SHORTS)
+        address = _address(context, builder, signature.args[0], args[0], args[1], half)
         loaded = builder.load(address)
         loaded.align = 1
-        return builder.uitofp(loaded, _VECTOR)
+        return builder.zext(loaded, _SHORTS)
 
-    return lanes(array, types.uint64), generate
+    return shorts(array, types.uint64), generate
+
+
+@intrinsic
+def add_shorts(typing: Any, x: Any, y: Any) -> Any:
+    """x + y, modulo 2^16."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.add(*args)
+
+    return shorts(shorts, shorts), generate
+
+
+@intrinsic
+def multiply_shorts(typing: Any, x: Any, y: Any) -> Any:
+    """x * y, modulo 2^16."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.mul(*args)
+
+    return shorts(shorts, shorts), generate
+
+
+@intrinsic
+def or_shorts(typing: Any, x: Any, y: Any) -> Any:
+    """The bitwise or."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.or_(*args)
+
+    return shorts(shorts, shorts), generate
+
+
+@intrinsic
+def clip_shorts(typing: Any, x: Any, less: Any, high: Any) -> Any:
+    """min(max(x - less, 0), high)."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pair = ir.FunctionType(_SHORTS, [_SHORTS, _SHORTS])
+        name = f"llvm.usub.sat.v{SHORTS}i16"
+        subtract = cgutils.get_or_insert_function(builder.module, pair, name)  # type: ignore[no-untyped-call]
+        x = builder.call(subtract, args[:2])
+        return builder.select(builder.icmp_unsigned("<", x, args[2]), x, args[2])
+
+    return shorts(shorts, shorts, shorts), generate
+
+
+@intrinsic
+def any_short(typing: Any, x: Any) -> Any:
+    """Whether one of the shorts is not zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = builder.bitcast(args[0], ir.IntType(16 * SHORTS))
+        return builder.icmp_unsigned("!=", whole, ir.Constant(ir.IntType(16 * SHORTS), 0))
+
+    return types.boolean(shorts), generate

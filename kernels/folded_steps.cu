@@ -1,0 +1,242 @@
+// Folded layers, IMAGES images at a time in the shared memory of a block, until each is finished.
+//
+// What it computes. For each layer, on class values (see spdnn_cli/steps.py):
+//
+//     sums = gather @ values                   where the layer has a gather
+//     values = clip(apply @ sums + bias)       where the sum is not zero, else 0
+//
+// An image leaves when it is all zero, or all at YMAX before layers that were proved to keep it so.
+//
+// Layout. values[class][IMAGES], float32, twice: each product reads one and writes the other. A
+// product is an ELLPACK table, indices[term][row], so that neighbouring threads read neighbouring
+// entries; rows with fewer terms are padded with weight 0. The host orders the terms of a row so that
+// neighbouring threads read different banks of shared memory at a time, as far as it can.
+//
+// Why it is fast. A state never leaves the chip. An index is read once for IMAGES images, which lie
+// next to each other, so that one 16-byte access to shared memory serves four multiply-adds. Blocks
+// take images from a queue, and a block whose images have finished takes the next.
+#include "common.cuh"
+
+#ifndef IMAGES
+#define IMAGES 4
+#endif
+
+static_assert(IMAGES == 1 || IMAGES == 2 || IMAGES == 4,
+              "the images of a class value are moved by one access of 4, 8 or 16 bytes");
+
+constexpr unsigned ALL_IMAGES = (1u << IMAGES) - 1;
+
+struct alignas(4 * IMAGES) Values {
+  float of[IMAGES];
+};
+
+// A sparse product. terms: of a row, with padding. start: of its entries in `indices` and `weights`.
+// scale: the weight that all terms share, or 0: `weights` has one a term.
+struct Product {
+  int rows, terms;
+  long long start;
+  float scale;
+  int unused;
+};
+
+// A layer: gather.rows is 0 where it has no gather.
+struct alignas(16) Step {
+  Product gather, apply;
+  long long bias_start, unused;
+};
+
+struct Program {
+  const Step* steps;
+  const unsigned short* indices;
+  const float* weights;
+  const float* bias;
+};
+
+// Where a run ends: its depth, and which layers may be skipped by saturated images.
+struct Extent {
+  int first, prepared, depth;
+  float ymax;
+  const unsigned char* saturation_is_final;
+};
+
+// What comes out. counts: [0] the queue, [1] survivors, [2] images that were still running when the
+// prepared layers ended. entered, retired: images that entered each layer, and that were saturated
+// for good after it.
+struct Outcome {
+  int* counts;
+  int* entered;
+  int* retired;
+  int* survivors;
+};
+
+__device__ inline Values sum_of_row(const Program& program, const Product& product, int row,
+                                    const Values* values) {
+  Values sum = {};
+  const unsigned short* index = program.indices + product.start + row;
+  if (product.scale != 0.0f) {
+#pragma unroll 8
+    for (int term = 0; term < product.terms; ++term) {
+      const Values value = values[index[(size_t)term * product.rows]];
+#pragma unroll
+      for (int i = 0; i < IMAGES; ++i) sum.of[i] += value.of[i];
+    }
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i) sum.of[i] *= product.scale;
+  } else {
+    const float* weight = program.weights + product.start + row;
+#pragma unroll 4
+    for (int term = 0; term < product.terms; ++term) {
+      const Values value = values[index[(size_t)term * product.rows]];
+      const float w = weight[(size_t)term * product.rows];
+#pragma unroll
+      for (int i = 0; i < IMAGES; ++i) sum.of[i] = fmaf(w, value.of[i], sum.of[i]);
+    }
+  }
+  return sum;
+}
+
+// Ask for the tables of a product, so that they are near when its layer comes.
+__device__ inline void prefetch(const Program& program, const Product& product) {
+  const char* from = reinterpret_cast<const char*>(program.indices + product.start);
+  const int bytes = product.rows * product.terms * sizeof(unsigned short);
+  for (int at = threadIdx.x * 128; at < bytes; at += blockDim.x * 128)
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(from + at));
+}
+
+// Run one layer; returns, to every thread, bit i: image i has a value that is not zero, and bit
+// i + 16: image i has a value below YMAX.
+__device__ inline unsigned run_layer(const Program& program, const Step& step, const float ymax,
+                                     Values*& values, Values*& other, unsigned* seen) {
+  if (step.gather.rows > 0) {
+    for (int row = threadIdx.x; row < step.gather.rows; row += blockDim.x)
+      other[row] = sum_of_row(program, step.gather, row, values);
+    __syncthreads();
+    Values* swapped = values;
+    values = other, other = swapped;
+  }
+  unsigned flags = 0;
+  for (int row = threadIdx.x; row < step.apply.rows; row += blockDim.x) {
+    Values value = sum_of_row(program, step.apply, row, values);
+    const float bias = program.bias[step.bias_start + row];
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i) {
+      value.of[i] = activate(value.of[i], bias, ymax);
+      flags |= (value.of[i] != 0.0f ? 1u << i : 0u) | (value.of[i] < ymax ? 1u << (i + 16) : 0u);
+    }
+    other[row] = value;
+  }
+  flags = or_of_warp(flags);
+  if (threadIdx.x % WARP == 0 && flags) atomicOr(seen, flags);
+  __syncthreads();
+  Values* swapped = values;
+  values = other, other = swapped;
+  return *seen;
+}
+
+__device__ inline void add_survivors(const Outcome& outcome, const int* image, unsigned survive) {
+  if (threadIdx.x < IMAGES && survive >> threadIdx.x & 1)
+    outcome.survivors[atomicAdd(&outcome.counts[1], 1)] = image[threadIdx.x];
+}
+
+// Take the images of a block through the layers. `running`: bit i: image i. `seen`: three words of
+// flags, used in turn: while some threads still read one, and others set the next, the third is
+// cleared.
+__device__ inline void run_images(const Program& program, const Extent& extent,
+                                  const Outcome& outcome, const int* image, unsigned running,
+                                  Values* values, Values* other, unsigned* seen) {
+  Step step = program.steps[extent.first];
+  for (int layer = extent.first; layer < extent.prepared && running; ++layer) {
+    if (threadIdx.x == 0) {
+      seen[(layer + 1) % 3] = 0;
+      atomicAdd(&outcome.entered[layer], __popc(running));
+    }
+    Step next = step;
+    if (layer + 1 < extent.prepared) {
+      next = program.steps[layer + 1];
+      prefetch(program, next.gather);
+      prefetch(program, next.apply);
+    }
+    const unsigned flags = run_layer(program, step, extent.ymax, values, other, &seen[layer % 3]);
+    step = next;
+    running &= flags;
+    const unsigned finished = extent.saturation_is_final[layer + 1] ? running & ~(flags >> 16) : 0;
+    running &= ~finished;
+    add_survivors(outcome, image, finished);
+    if (finished && threadIdx.x == 0) atomicAdd(&outcome.retired[layer], __popc(finished));
+  }
+  if (extent.prepared == extent.depth)
+    add_survivors(outcome, image, running);
+  else if (running && threadIdx.x == 0)
+    atomicAdd(&outcome.counts[2], __popc(running));
+}
+
+// The arguments that both kernels share: the program's tables, its extent, and the outcome.
+#define RUN_PARAMETERS                                                                           \
+  const Step *steps, const unsigned short *indices, const float *weights, const float *bias,       \
+      int first_layer, int prepared, int depth, float ymax,                   \
+      const unsigned char *saturation_is_final, int *counts, int *entered, int *retired,              \
+      int *survivors
+
+// Take groups of IMAGES images from the queue. fill(first, images, values, image) loads a group.
+template <class Fill>
+__device__ inline void run_queue(const Program& program, const Extent& extent,
+                                 const Outcome& outcome, int count, int stride, Fill fill) {
+  extern __shared__ float4 shared[];
+  Values* values = reinterpret_cast<Values*>(shared);
+  __shared__ int next, image[IMAGES];
+  __shared__ unsigned seen[3];
+  while (true) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      next = atomicAdd(&outcome.counts[0], 1);
+      seen[0] = seen[1] = seen[2] = 0;
+    }
+    __syncthreads();
+    const int first = next * IMAGES;
+    if (first >= count) return;
+    const int images = min(IMAGES, count - first);
+    fill(first, images, values, image);
+    __syncthreads();
+    run_images(program, extent, outcome, image, ALL_IMAGES >> (IMAGES - images), values,
+               values + stride, seen);
+  }
+}
+
+// Images from the pool of `shift_images`: float32 (.., width); their numbers; how many there are.
+// stride: Values between the two sides in shared memory.
+extern "C" __global__ void run_pool(RUN_PARAMETERS, const float* pool, const int* pool_image,
+                                    const int* pool_count, int width, int stride) {
+  const auto fill = [=](int first, int images, Values* values, int* image) {
+    if (threadIdx.x < images) image[threadIdx.x] = pool_image[first + threadIdx.x];
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i)
+      for (int c = threadIdx.x; c < width; c += blockDim.x)
+        values[c].of[i] = i < images ? pool[(size_t)(first + i) * width + c] : 0.0f;
+  };
+  run_queue({steps, indices, weights, bias},
+            {first_layer, prepared, depth, ymax, saturation_is_final}, {counts, entered, retired, survivors},
+            *pool_count, stride, fill);
+}
+
+// Images as they come: packed bits where `bits`, else float32 (images, neurons).
+extern "C" __global__ void run_features(RUN_PARAMETERS, const void* features, int bits, int count,
+                                        int neurons, int stride) {
+  const auto fill = [=](int first, int images, Values* values, int* image) {
+    const size_t row_bytes = (neurons + 7) / 8;
+    if (threadIdx.x < images) image[threadIdx.x] = first + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i)
+      for (int c = threadIdx.x; c < neurons; c += blockDim.x) {
+        float value = 0.0f;
+        if (i < images && bits)
+          value = static_cast<const unsigned char*>(features)[(first + i) * row_bytes + c / 8] >>
+                      (c % 8) & 1;
+        else if (i < images)
+          value = static_cast<const float*>(features)[(size_t)(first + i) * neurons + c];
+        values[c].of[i] = value;
+      }
+  };
+  run_queue({steps, indices, weights, bias},
+            {first_layer, prepared, depth, ymax, saturation_is_final}, {counts, entered, retired, survivors},
+            count, stride, fill);
+}

@@ -1,0 +1,155 @@
+"""Networks for tests: by hand, at random, and what they should give, computed plainly."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from spdnn_cli.fold import fold, make_network
+from spdnn_cli.network import Features, FoldedLayer, Layer, Network
+
+Floats = NDArray[np.floating]
+
+YMAX = 32.0
+
+
+def layer_of(matrix: Iterable[Iterable[float]] | Floats, bias: float | Floats = 0.0) -> Layer:
+    """The layer with the weights `matrix` (outputs, inputs); a zero is no edge."""
+    dense = np.array(matrix, np.float64)
+    targets, sources = np.nonzero(dense)
+    outputs, inputs = dense.shape
+    return Layer.from_edges(inputs, outputs, sources, targets, dense[targets, sources], bias)
+
+
+def network_of(layers: Iterable[Layer], ymax: float = YMAX) -> Network:
+    """The layers, folded, as a network."""
+    return make_network([fold(layer) for layer in layers], ymax)
+
+
+def matrix_of(layer: Layer) -> NDArray[np.float64]:
+    """The weights of a layer, float64 (outputs, inputs)."""
+    dense = np.zeros((layer.outputs, layer.inputs))
+    dense[layer.targets(), layer.columns] = layer.weights
+    return dense
+
+
+def plain_run(layers: list[Layer], values: Floats, ymax: float = YMAX) -> list[NDArray[np.bool_]]:
+    """After each layer, bool (images): which images have a non-zero entry. In dense float64.
+
+    `values` is (images, neurons).
+    """
+    values, alive = values.astype(np.float64).T, []
+    for layer in layers:
+        sums = matrix_of(layer) @ values
+        values = np.where(
+            sums != 0, np.clip(sums + layer.bias[:, None].astype(np.float64), 0, ymax), 0
+        )
+        alive.append(values.any(axis=0))
+    return alive
+
+
+def arrays_of(layer: Layer | FoldedLayer) -> list[NDArray[np.generic]]:
+    """Everything in a layer."""
+    if isinstance(layer, FoldedLayer):
+        return [*arrays_of(layer.core), layer.input_class, layer.output_class]
+    return [
+        np.array(layer.inputs),
+        layer.row_offsets,
+        layer.columns,
+        layer.weights,
+        layer.bias,
+    ]
+
+
+def assert_same(layer: Layer | FoldedLayer, other: Layer | FoldedLayer) -> None:
+    """Two layers agree in every array and every type."""
+    for array, wanted in zip(arrays_of(layer), arrays_of(other), strict=True):
+        assert array.dtype == wanted.dtype
+        np.testing.assert_array_equal(array, wanted)
+
+
+def random_matrix(
+    random: np.random.Generator, outputs: int, inputs: int, density: float, weights: Floats
+) -> Floats:
+    """Weights (outputs, inputs), each drawn from `weights` with probability `density`, else 0."""
+    return random.choice(weights, (outputs, inputs)) * (random.random((outputs, inputs)) < density)
+
+
+DYADIC = np.array([-1, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1])
+"""Weights whose sums float32 holds exactly through five layers, in any order: no rounding, so
+every engine must agree even where a sum is exactly zero or exactly at a bound."""
+DYADIC_BIASES = np.array([-1.5, -0.75, -0.5, -0.25, 0, 0.25, 1])
+MOST_EXACT_LAYERS = 5
+
+
+@st.composite
+def twin_layers(draw: st.DrawFn) -> tuple[Layer, int, int]:
+    """A layer with planted twins, and at most how many input and output classes it has."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    inputs, outputs = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    input_classes, output_classes = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    density = draw(st.sampled_from([0.1, 0.5, 1.0]))
+    core = random_matrix(random, output_classes, input_classes, density, DYADIC)
+    of_input = random.integers(0, input_classes, inputs)
+    of_output = random.integers(0, output_classes, outputs)
+    bias = random.choice(DYADIC_BIASES, output_classes)
+    layer = layer_of(core[np.ix_(of_output, of_input)], bias[of_output])
+    return layer, len(np.unique(of_input)), len(np.unique(of_output))
+
+
+@st.composite
+def any_layers(draw: st.DrawFn) -> Layer:
+    """A layer of any shape, with empty rows and columns, and with a few twins by chance."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    inputs, outputs = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    weights = draw(st.sampled_from([DYADIC, random.normal(size=50), np.array([1 / 16])]))
+    matrix = random_matrix(random, outputs, inputs, draw(st.floats(0, 1)), weights)
+    return layer_of(matrix, random.choice(DYADIC_BIASES, outputs))
+
+
+@st.composite
+def problems(draw: st.DrawFn, exact: bool) -> tuple[list[Layer], Features]:
+    """Layers that fit each other, and inputs for them: bits or floats, 1 to 70 images.
+
+    With `exact` all sums are exact in float32; else weights and biases are any real numbers. Some
+    layers only add up, so that values grow and saturate.
+    """
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    depth = draw(st.integers(1, MOST_EXACT_LAYERS))
+    widths = draw(st.lists(st.integers(1, 40), min_size=depth + 1, max_size=depth + 1))
+    layers = []
+    for inputs, outputs in itertools.pairwise(widths):
+        weights = DYADIC if exact else random.normal(scale=0.5, size=1000)
+        biases = DYADIC_BIASES if exact else random.normal(scale=0.5, size=100)
+        grows, density = draw(st.booleans()), draw(st.sampled_from([0.05, 0.2, 0.6, 1.0]))
+        matrix = random_matrix(
+            random, outputs, inputs, density, 4 * np.abs(weights) if grows else weights
+        )
+        twins = random.integers(0, outputs, outputs) if draw(st.booleans()) else np.arange(outputs)
+        layers.append(layer_of(matrix[twins], random.choice(biases, outputs)[twins]))
+    return layers, _features(draw, random, widths[0], exact)
+
+
+def _features(draw: st.DrawFn, random: np.random.Generator, neurons: int, exact: bool) -> Features:
+    images = draw(st.integers(1, 70))
+    bits = random.random((images, neurons)) < draw(st.sampled_from([0.02, 0.3, 0.9]))
+    if draw(st.booleans()):
+        return bit_features(bits)
+    values = random.integers(0, 9, bits.shape) if exact else 4 * random.random(bits.shape)
+    return Features((bits * values).astype(np.float32), neurons)
+
+
+def bit_features(bits: NDArray[np.generic]) -> Features:
+    """0/1 inputs (images, neurons), packed."""
+    array = np.asarray(bits, np.bool_)
+    return Features(np.packbits(array, axis=1, bitorder="little"), array.shape[1])
+
+
+def float_features(values: Iterable[Iterable[float]]) -> Features:
+    """Inputs (images, neurons) as float32."""
+    array = np.array(values, np.float32)
+    return Features(array, array.shape[1])

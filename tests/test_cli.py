@@ -1,0 +1,820 @@
+"""The command line as a user meets it: commands, messages, exit codes, files left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from spdnn_cli import cli, problem
+from spdnn_cli.dataset import open_dataset, write_dataset
+from spdnn_cli.fold import fold
+from spdnn_cli.network import Features, Layer
+
+CHALLENGE = Path(__file__).parents[2] / "shared" / "challenge"
+COMMANDS = ["fetch", "convert", "infer", "verify", "report"]
+QUICK = ["--device", "cpu", "--warmup", "0", "--repeat", "1"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Spdnn:
+    """The command line, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data, self.results = folder, folder / "data", folder / "results"
+        self.dataset = self.data / "neuron1024.h5"
+        self.folders = ["--data-dir", str(self.data), "--results-dir", str(self.results)]
+
+    def __call__(self, *words: str | Path) -> Outcome:
+        """Run a command in this process, which saves the seconds of the imports."""
+        return run(*self.folders, *words)
+
+    def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command in a process of its own."""
+        command = [sys.executable, "-m", "spdnn_cli", *self.folders, *map(str, words)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, **options)
+
+    def fails(self, *words: str | Path) -> str:
+        """The one line of a command that fails as it should: exit code 1, nothing on stdout."""
+        outcome = self(*words)
+        lines = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+        assert (outcome.code, outcome.out, len(lines)) == (1, "", 1), outcome
+        assert outcome.err.endswith(lines[0] + "\n")
+        return lines[0].removeprefix("error: ")
+
+    def files(self) -> set[str]:
+        """Every file below the folder."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix() for path in found}
+
+
+def run(*words: str | Path) -> Outcome:
+    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["spdnn", *map(str, words)]
+    code: Any = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as error:
+        code = error.code
+    finally:
+        sys.argv = argv
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of the user's environment, and nothing into the user's folder."""
+    monkeypatch.delenv("SPDNN_DATA_DIR", raising=False)
+    monkeypatch.delenv("SPDNN_RESULTS_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the synthetic dataset of N=1024, 3 layers, and one result on 200 images."""
+    spdnn = Spdnn(tmp_path_factory.mktemp("made"))
+    made = spdnn("convert", "--neurons", "1024", "--layers", "3", "--from", "synthetic")
+    assert (made.code, made.err) == (0, "")
+    assert spdnn("infer", "--images", "200", *QUICK).code == 0
+    return spdnn.folder
+
+
+@pytest.fixture
+def spdnn(made_once: Path, tmp_path: Path) -> Spdnn:
+    """A copy of that folder."""
+    return Spdnn(Path(shutil.copytree(made_once, tmp_path / "work")))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Spdnn:
+    return Spdnn(tmp_path / "empty")
+
+
+@pytest.fixture
+def result_file(spdnn: Spdnn) -> Path:
+    """The one result."""
+    (path,) = spdnn.results.glob("*/*.json")
+    return path
+
+
+# ---- help and usage
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help_explains_every_option(command: list[str]) -> None:
+    outcome = run(*command, "--help")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    shown = cli.cli.commands[command[0]] if command else cli.cli
+    for option in shown.params:
+        assert option.opts[-1] in outcome.out or option.opts[-1].upper() in outcome.out
+        assert option.param_type_name == "argument" or option.help
+    assert run(*command, "-h") == outcome
+
+
+def test_help_lists_the_commands_with_whole_sentences() -> None:
+    listed = run("--help").out.partition("Commands:\n")[2].splitlines()
+
+    assert sorted(line.split()[0] for line in listed) == sorted(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = """
+import sys
+from spdnn_cli import cli
+for command in ([], ["fetch"], ["convert"], ["infer"], ["verify"], ["report"]):
+    cli.cli([*command, "--help"], standalone_mode=False)
+heavy = {"numpy", "scipy", "numba", "h5py", "rich", "requests", "pyarrow", "psutil", "isal"}
+sys.exit(f"imported: {heavy & sys.modules.keys()}" if heavy & sys.modules.keys() else 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_version() -> None:
+    assert run("--version").out == "spdnn, version 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["solve"], "No such command 'solve'."),
+        (["infer", "--neurons", "77"], "'77' is not one of 1024, 4096, 16384, 65536"),
+        (["infer", "--neurons", "1024,4096"], "'1024,4096' is not one of 1024, 4096,"),
+        (["fetch", "--neurons", "1024,77"], "'77' is not one of 1024, 4096, 16384, 65536"),
+        (["fetch", "--layers", "121"], "'121' is not one of '120', '480', '1920'."),
+        (["convert", "--layers", "1921"], "1921 is not in the range 1<=x<=1920."),
+        (["convert", "--to", "csv", "x"], "'csv' is not 'tsv'."),
+        (["infer", "--images", "0"], "0 is not in the range x>=1."),
+        (["infer", "--engine", "abacus"], "'abacus' is not one of 'auto', 'reference',"),
+        (["infer", "--frobnicate"], "--frobnicate"),
+        (["infer", "--dataset", "."], "File '.' is a directory."),
+        (["verify", "--truth", "t", "--reference"], "--truth and --reference exclude each other"),
+        (["--data-dir", __file__, "report"], "is a file."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_exits_with_2(words: list[str], message: str) -> None:
+    outcome = run(*words)
+
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("Usage: ")
+    assert message in outcome.err.partition("\nError: ")[2]
+
+
+# ---- the three commands
+
+
+@pytest.mark.skipif(not CHALLENGE.is_dir(), reason="needs MNIST in ../shared/challenge")
+def test_fetch_infer_report(empty: Spdnn, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    shutil.copy(CHALLENGE / problem.MNIST_FILE, mirror)
+
+    fetched = empty("fetch", "--neurons", "1024", "--mirror", mirror)
+    assert (fetched.code, fetched.out) == (
+        0,
+        f"{empty.data / 'raw' / problem.MNIST_FILE}  9.6 MB  fetched\n",
+    )
+    assert fetched.err.splitlines() == [
+        f"{problem.MNIST_FILE}: 9.6 MB, missing",
+        f"To fetch: 9.6 MB into {empty.data / 'raw'}",
+    ]
+
+    inferred = empty("infer", "--layers", "120", *QUICK)
+    assert inferred.code == 0
+    assert "1024 neurons, 120 layers, 60000 images" in inferred.out
+    assert "official, official (from mnist)" in inferred.out
+    assert "1812 images, VERIFIED against the official categories (SHA-256)" in inferred.out
+    assert inferred.err.splitlines()[:2] == [
+        "Problem: N=1024, the last one fetched or converted.",
+        f"Converting N=1024 from mnist into {empty.dataset}, once.",
+    ]
+
+    reported = empty("report", "--format", "json").json()[0]["rows"][0]
+    assert (reported["layers"], reported["images"], reported["data"]) == (
+        "120",
+        "60000",
+        "official",
+    )
+    (rate,) = (cell for name, cell in reported.items() if name.startswith("cpu ("))
+    assert float(rate) > 0  # and no star: verified
+
+    truth = CHALLENGE / "neuron1024-l120-categories.tsv"
+    verified = empty("verify", "--truth", truth)
+    assert "1812 categories: VERIFIED, against the official categories file" in verified.out
+
+
+def test_infer_without_data_makes_its_own_and_says_so(empty: Spdnn) -> None:
+    outcome = empty("infer", "--images", "100", *QUICK)
+
+    assert outcome.code == 0
+    assert outcome.err.splitlines()[0] == (
+        "No dataset here: drawing synthetic digits for the official network. "
+        "For the official inputs, run: spdnn fetch --neurons 1024"
+    )
+    assert "1024 neurons, 1920 layers, 100 images" in outcome.out
+    assert "not the official ones (synthetic), official (from synthetic)" in outcome.out
+    assert open_dataset(empty.dataset).provenance["source"] == "synthetic"
+
+
+def test_infer_takes_fewer_layers_than_there_are(spdnn: Spdnn) -> None:
+    record = spdnn("infer", "--layers", "2", "--format", "json", *QUICK).json()
+
+    assert (record["layers"], record["images"], len(record["alive"])) == (2, 60_000, 2)
+
+
+# ---- what infer writes
+
+
+def test_infer_json_is_the_result_file(spdnn: Spdnn, result_file: Path) -> None:
+    outcome = spdnn("infer", "--format", "json", "--images", "50", *QUICK[:-1], "3")
+    record = outcome.json()
+
+    for name in (
+        *("neurons", "layers", "images", "engine", "device", "shortcuts", "dataset", "survivors"),
+        *("verified", "verified_against", "effective_teraedges_per_s", "executed_edges"),
+    ):
+        assert name in record
+    assert (record["neurons"], record["layers"], record["images"]) == (1024, 3, 50)
+    assert (record["device"], record["dataset"]["source"]) == ("cpu", "synthetic")
+    assert (record["verified"], record["verified_against"]) == (False, None)
+    samples = record["timings_s"]["infer"]["samples"]
+    assert len(samples) == 3
+    assert record["timings_s"]["infer"]["median"] == sorted(samples)[1]
+    rate = 50 * 3 * 1024 * 32 / sorted(samples)[1] / 1e12
+    assert record["effective_teraedges_per_s"] == pytest.approx(rate)
+
+    (path,) = set(spdnn.results.glob("*/*.json")) - {result_file}
+    assert outcome.err.endswith(f"Result file: {path}\n")
+    assert json.loads(path.read_text()) == {"schema_version": 1} | record
+    assert path.parent.parent == spdnn.results
+    assert set(record["machine"]) >= {"cpu", "cores", "memory_bytes", "gpus", "packages"}
+    categories = path.with_name(path.stem + "-categories.tsv").read_bytes()
+    assert hashlib.sha256(categories).hexdigest() == record["categories_sha256"]
+    assert len(categories.splitlines()) == record["survivors"] > 0
+
+
+def test_output_is_whole_and_plain_off_a_terminal(spdnn: Spdnn, result_file: Path) -> None:
+    outcomes = [spdnn(*words) for words in (["infer", *QUICK], ["verify", result_file], ["report"])]
+
+    for outcome in outcomes:
+        assert outcome.code == 0
+        assert not re.search("[\x1b\r…]", outcome.out + outcome.err)
+    assert max(len(line) for line in outcomes[0].out.splitlines()) > 80
+
+
+def test_dataset_file_is_named_in_full_whatever_its_name(tmp_path: Path, made_once: Path) -> None:
+    folder = tmp_path / "[bold]a folder with a long name :smile:" / "and another one [/bold]"
+    spdnn = Spdnn(Path(shutil.copytree(made_once, folder)))
+
+    outcome = spdnn("convert", "--layers", "3")
+
+    assert str(spdnn.dataset) in outcome.out
+
+
+def test_settings_from_the_environment(spdnn: Spdnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPDNN_DATA_DIR", str(spdnn.data))
+    monkeypatch.setenv("SPDNN_RESULTS_DIR", "elsewhere")
+
+    assert run("infer", "--images", "10", *QUICK).code == 0
+    (result,) = Path("elsewhere").glob("*/*.json")
+    assert json.loads(result.read_text())["layers"] == 3
+    assert not Path("datasets").exists()
+
+
+def test_folders_default_to_those_of_the_place(spdnn: Spdnn) -> None:
+    shutil.copytree(spdnn.data, "datasets")
+
+    assert run("infer", "--images", "10", *QUICK).code == 0
+    assert len(list(Path("results").glob("*/*.json"))) == 1
+
+
+def test_results_that_cannot_be_written_are_one_line(
+    spdnn: Spdnn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = spdnn.files()
+    spdnn.folders[-1] = str(spdnn.dataset / "results")  # a file where a folder must be
+    message = spdnn.fails("infer", "--images", "10", *QUICK)
+    assert re.fullmatch(
+        rf"{re.escape(str(spdnn.dataset))}/results/.*-categories\.tsv: "
+        r"cannot be written \(Not a directory\)\. Is there room on the disk\?",
+        message,
+    )
+    spdnn.folders[-1] = str(spdnn.results)
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr(os, "replace", full)
+    message = spdnn.fails("infer", "--images", "10", *QUICK)
+    assert "cannot be written (No space left on device). Is there room on the disk?" in message
+    assert spdnn.files() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_stdout_that_cannot_be_written_is_one_line(spdnn: Spdnn) -> None:
+    command = [sys.executable, "-m", "spdnn_cli", *spdnn.folders, "report"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device.\n")
+
+
+def test_stdout_that_nobody_reads_is_no_error(spdnn: Spdnn) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "spdnn_cli", *spdnn.folders, "report", "--format", "json"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+# ---- devices
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for nvidia-smi is a shell script")
+@pytest.mark.parametrize(
+    ("present", "words", "message"),
+    [
+        (
+            0,
+            ["--gpus", "6"],
+            "6 GPUs were asked for, this machine has 0. "
+            "Leave out --gpus to use the best device present.",
+        ),
+        (
+            2,
+            ["--gpus", "6"],
+            "6 GPUs were asked for, this machine has 2. "
+            "Leave out --gpus to use the best device present.",
+        ),
+        (0, ["--device", "cuda"], "there is no NVIDIA GPU on this machine. Use --device cpu."),
+    ],
+)
+def test_devices_that_are_not_there(
+    empty: Spdnn, tmp_path: Path, present: int, words: list[str], message: str
+) -> None:
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    listed = "".join(f"echo NVIDIA Card, GPU-{k}, 570.1\n" for k in range(present))
+    program.write_text(f"#!/bin/sh\n{listed}exit {0 if present else 9}\n")
+    program.chmod(0o755)
+    path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+
+    process = empty.start("infer", *words, stderr=subprocess.PIPE, env=environment | {"PATH": path})
+    out, err = process.communicate(timeout=60)
+
+    assert (process.returncode, out, err.decode()) == (1, b"", f"error: {message}\n")
+    assert empty.files() == set()
+
+
+def test_engine_on_a_device_that_is_not_its_own(spdnn: Spdnn) -> None:
+    assert spdnn.fails("infer", "--engine", "tiled", "--device", "cpu") == (
+        "engine tiled runs on cuda, not on cpu. "
+        "Leave out --device, or choose one of reference, cpu-layered, cpu."
+    )
+
+
+# ---- Ctrl-C
+
+
+@pytest.mark.parametrize(
+    ("words", "sign"),
+    [
+        (["convert", "--layers", "1920"], b"layers"),
+        (["infer", "--device", "cpu", "--repeat", "1000000"], b"images alive"),
+    ],
+    ids=["convert", "infer"],
+)
+def test_interrupt_is_one_line_and_leaves_nothing_half(
+    spdnn: Spdnn, words: list[str], sign: bytes
+) -> None:
+    """On a terminal, where progress shows when the work has begun."""
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    before, content = spdnn.files(), spdnn.dataset.read_bytes()
+    terminal, stderr = pty.openpty()
+    process = spdnn.start(*words, stderr=stderr, env=os.environ | {"TERM": "xterm"})
+    os.close(stderr)
+    shown = b""
+    for chunk in _chunks(terminal):
+        shown += chunk
+        if sign in shown:
+            break
+    process.send_signal(signal.SIGINT)
+    after = b"".join(_chunks(terminal)).decode()
+    os.close(terminal)
+    out, _ = process.communicate(timeout=60)
+
+    assert (process.returncode, out) == (1, b"")
+    assert after.count("error: ") == 1
+    assert after.endswith(
+        "error: interrupted. What was written before is whole; run the command again.\r\n"
+    )
+    assert "Traceback" not in after
+    assert spdnn.files() == before
+    assert spdnn.dataset.read_bytes() == content
+
+
+def _chunks(terminal: int) -> Iterator[bytes]:
+    """What comes from a terminal until its other end is closed."""
+    with contextlib.suppress(OSError):  # which is how Linux says so
+        while chunk := os.read(terminal, 1 << 16):
+            yield chunk
+
+
+# ---- convert
+
+
+def test_convert_adds_layers_and_keeps_what_is_there(spdnn: Spdnn) -> None:
+    before = open_dataset(spdnn.dataset)
+    three = before.network_sha256(3)
+
+    outcome = spdnn("convert", "--layers", "5")
+    assert outcome.code == 0
+    after = open_dataset(spdnn.dataset)
+    assert (after.layers, after.official_layers) == (5, 5)
+    assert after.features_sha256 == before.features_sha256
+    assert after.network_sha256(3) == three
+    assert after.provenance == before.provenance
+
+    content = spdnn.dataset.read_bytes()
+    assert spdnn("convert", "--layers", "4").code == 0
+    assert spdnn.dataset.read_bytes() == content
+
+
+def test_more_layers_than_converted_names_the_command_that_helps(spdnn: Spdnn) -> None:
+    message = spdnn.fails("infer", "--layers", "4")
+
+    assert message == (
+        f"{spdnn.dataset}: has 3 layers, 4 were asked for. "
+        "Run: spdnn convert --neurons 1024 --layers 4"
+    )
+    assert spdnn(*message.partition("spdnn ")[2].split()).code == 0
+    assert spdnn("infer", "--layers", "4", "--images", "10", *QUICK).code == 0
+
+
+def test_convert_keeps_the_seed_of_the_dataset(spdnn: Spdnn) -> None:
+    assert spdnn("convert", "--layers", "1", "--from", "synthetic", "--seed", "9").code == 0
+    nine = open_dataset(spdnn.dataset)
+    assert (nine.layers, nine.provenance["seed"]) == (1, 9)
+
+    assert spdnn("convert", "--layers", "2").code == 0
+    more = open_dataset(spdnn.dataset)
+    assert (more.layers, more.features_sha256) == (2, nine.features_sha256)
+
+
+def test_more_images_than_there_are(spdnn: Spdnn) -> None:
+    assert spdnn.fails("infer", "--images", "60001") == (
+        f"{spdnn.dataset}: has 60000 images, 60001 were asked for."
+    )
+
+
+def test_nothing_to_convert(empty: Spdnn) -> None:
+    assert empty.fails("convert", "--neurons", "4096") == (
+        f"there is nothing to convert for N=4096 below {empty.data / 'raw'}. "
+        "Run: spdnn fetch --neurons 4096; or take --from synthetic."
+    )
+    assert empty.fails("convert", "--to", "tsv", "out") == (
+        f"{empty.dataset}: there is no such file. Run spdnn convert to make the dataset."
+    )
+    assert empty.files() == set()
+
+
+def test_tsv_and_back_is_the_same_dataset(spdnn: Spdnn, empty: Spdnn) -> None:
+    raw = empty.data / "raw"
+    written = spdnn("convert", "--to", "tsv", raw)
+    images, archive = (
+        raw / name for name in ("mnist/sparse-images-1024.tsv.gz", "dnn/neuron1024.tar.gz")
+    )
+    assert written.out == f"Wrote {images}\nWrote {archive}\n"
+    with tarfile.open(archive) as tar:
+        assert tar.getnames() == [f"neuron1024/n1024-l{k}.tsv" for k in (1, 2, 3)]
+
+    assert empty("convert", "--from", "tsv", "--layers", "3").code == 0
+
+    before, after = open_dataset(spdnn.dataset), open_dataset(empty.dataset)
+    assert after.features_sha256 == before.features_sha256
+    assert after.network_sha256(3) == before.network_sha256(3)
+    assert (after.layers, after.official_layers) == (3, 3)
+    assert after.provenance["files"] == {
+        path.relative_to(raw).as_posix(): path.stat().st_size for path in (images, archive)
+    }
+
+    content = empty.dataset.read_bytes()
+    assert empty.fails("convert", "--layers", "5") == (
+        f"{archive}: 2 of 5 layers missing: 4, 5. Delete it and run `spdnn fetch` again."
+    )
+    assert empty.dataset.read_bytes() == content
+
+
+def write_raw(
+    spdnn: Spdnn, images: bytes, members: dict[str, bytes], cut: int | None = None
+) -> tuple[Path, Path]:
+    """Official-layout files of N=1024 with that text; returns where they are."""
+    images_path = spdnn.data / "raw" / problem.images_file(1024)
+    archive = spdnn.data / "raw" / problem.archive_file(1024)
+    for path in (images_path, archive):
+        path.parent.mkdir(parents=True)
+    images_path.write_bytes(gzip.compress(images)[:cut])
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, text in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    return images_path, archive
+
+
+def test_bad_line_of_the_images(empty: Spdnn) -> None:
+    images, _ = write_raw(empty, b"1\t1\t1\n2\t1025\t1\n", {})
+
+    message = empty.fails("convert", "--from", "tsv")
+
+    assert message == f"{images}, line 2: feature '1025' is not a whole number from 1 to 1024."
+    assert not empty.dataset.exists()
+
+
+def test_images_that_are_cut_off(empty: Spdnn) -> None:
+    images, _ = write_raw(empty, b"1\t1\t1\n" * 1000, {}, cut=40)
+
+    assert empty.fails("convert", "--from", "tsv").startswith(f"{images}: the file is cut off.")
+    assert not empty.dataset.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("neuron1024/n1024-l1.tsv", b"1\t1\t0.0625\n1\tx\t0.0625\n", ", line 2: output 'x' is not"),
+        ("neuron1024/readme.txt", b"", "unexpected member 'neuron1024/readme.txt'"),
+    ],
+    ids=["bad line", "bad member"],
+)
+def test_bad_archive(empty: Spdnn, name: str, text: bytes, message: str) -> None:
+    _, archive = write_raw(empty, b"1\t1\t1\n", {name: text})
+
+    shown = empty.fails("convert", "--from", "tsv", "--layers", "1")
+
+    assert shown.startswith(f"{archive}: ")
+    assert message in shown
+    assert not empty.dataset.exists()
+
+
+# ---- datasets that are not what they should be
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def mark_newer(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = 99
+
+
+def replace_by_another_format(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = [1]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_off, "is damaged or cut off ("),
+        (mark_newer, "has schema version 99; this program reads up to 1. Update spdnn"),
+        (replace_by_another_format, "is an HDF5 file, but not a dataset of spdnn."),
+    ],
+)
+def test_dataset_that_cannot_be_read(
+    spdnn: Spdnn, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(spdnn.dataset)
+    content = spdnn.dataset.read_bytes()
+
+    for words in (["infer"], ["convert"], ["convert", "--to", "tsv", "out"]):
+        assert spdnn.fails(*words).startswith(f"{spdnn.dataset}: {message}")
+    assert spdnn.dataset.read_bytes() == content
+
+
+def test_dataset_of_another_problem_than_its_name_says(spdnn: Spdnn) -> None:
+    named = spdnn.dataset.rename(spdnn.data / "neuron4096.h5")
+    content = named.read_bytes()
+
+    for words in (
+        ["infer", "--neurons", "4096"],
+        ["convert", "--neurons", "4096", "--from", "synthetic"],
+        ["convert", "--neurons", "4096", "--to", "tsv", "out"],
+    ):
+        assert spdnn.fails(*words) == (
+            f"{named}: has 1024 neurons; its name says 4096. "
+            "Rename it or delete it, and convert the data again."
+        )
+    assert named.read_bytes() == content
+
+
+def test_dataset_of_ones_own(spdnn: Spdnn, tmp_path: Path) -> None:
+    """It may lie anywhere and hold anything; `verify` finds it again."""
+    path = tmp_path / "own.h5"
+    layer = Layer.from_edges(
+        3, 3, np.array([0, 1]), np.array([1, 2]), np.array([1.0, 1.0], np.float32), -0.5
+    )
+    inputs = Features(np.array([[1, 0, 0], [0, 0, 9], [0, 2, 0]], np.float32), 3)
+    write_dataset(path, inputs, [(0, fold(layer))], 1, 32.0, {})
+
+    inferred = spdnn("infer", "--dataset", "own.h5", "--format", "json", *QUICK)
+    record = inferred.json()
+    assert (record["neurons"], record["images"], record["survivors"]) == (3, 3, 2)
+    assert (record["dataset"]["source"], record["dataset"]["file"]) == ("unknown", str(path))
+    verified = spdnn("verify")
+    assert verified.code == 0
+    assert "2 categories: VERIFIED, against the reference engine (float64)" in verified.out
+
+
+def test_dataset_that_is_not_there(empty: Spdnn) -> None:
+    assert empty.fails("infer", "--dataset", "own.h5") == (
+        "own.h5: there is no such file. Run spdnn convert to make the dataset."
+    )
+
+
+# ---- verify
+
+
+def write_truth(result: Path, name: str, without: int, more: list[int]) -> Path:
+    """A categories file with the result's list, less the first few, and with `more`."""
+    images = result.with_name(result.stem + "-categories.tsv").read_text().split()[without:]
+    path = Path(name)
+    path.write_text("".join(f"{image}\n" for image in sorted([*map(int, images), *more])))
+    return path
+
+
+def test_verify_against_a_truth_file(spdnn: Spdnn, result_file: Path) -> None:
+    truth = write_truth(result_file, "neuron1024-l3-categories.tsv", without=0, more=[])
+    # The result is of 200 images; what the truth says of others does not count.
+    truth.write_text(truth.read_text() + "201\n60000\n")
+
+    outcome = spdnn("verify", "--truth", truth)
+
+    count = json.loads(result_file.read_text())["survivors"]
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == (
+        f"{result_file}: N=1024, L=3, 200 images, engine cpu\n"
+        f"{count} categories: VERIFIED, against the official categories file {truth}\n"
+    )
+    record = json.loads(result_file.read_text())
+    assert (record["verified"], record["difference"]) == (True, None)
+    assert " *" not in str(spdnn("report", "--format", "json").json()[0]["rows"])
+
+
+def test_verify_names_missing_and_extra_images(spdnn: Spdnn, result_file: Path) -> None:
+    listed = result_file.with_name(result_file.stem + "-categories.tsv").read_text().split()
+    dead = next(image for image in range(1, 200) if str(image) not in listed)
+    truth = write_truth(result_file, "truth.tsv", without=2, more=[dead])
+
+    outcome = spdnn("verify", "--truth", truth)
+
+    wrong = f"1 missing (images {dead}) and 2 too many (images {listed[0]}, {listed[1]})"
+    assert outcome.code == 1
+    assert outcome.err == f"error: {result_file}: the categories are wrong: {wrong}.\n"
+    assert f"WRONG: {wrong}, against the official categories file truth.tsv" in outcome.out
+    record = json.loads(result_file.read_text())
+    assert (record["verified"], record["difference"]) == (False, wrong)
+
+
+def test_verify_refuses_the_truth_of_another_problem(spdnn: Spdnn, result_file: Path) -> None:
+    before = result_file.read_bytes()
+    truth = write_truth(result_file, "neuron4096-l120-categories.tsv", without=0, more=[])
+
+    assert spdnn.fails("verify", "--truth", truth) == (
+        f"{truth}: is the truth of N=4096, L=120; the result is of N=1024, L=3."
+    )
+    assert result_file.read_bytes() == before
+
+
+def test_verify_takes_the_last_run_or_the_one_that_is_named(
+    spdnn: Spdnn, result_file: Path
+) -> None:
+    assert spdnn("infer", "--images", "20", *QUICK).code == 0
+
+    last = spdnn("verify", "--format", "json")
+    named = spdnn("verify", result_file, "--reference", "--format", "json")
+
+    assert last.err == named.err == "Running the reference engine; it is slow.\n"
+    assert last.json()["images"] == 20
+    assert last.json()["result"] != named.json()["result"] == str(result_file)
+    for outcome in (last.json(), named.json()):
+        assert outcome["verified"] is True
+        assert outcome["verified_against"] == "the reference engine (float64)"
+    assert json.loads(result_file.read_text())["verified"] is True
+
+
+def test_verify_without_its_dataset(spdnn: Spdnn, result_file: Path) -> None:
+    assert spdnn("convert", "--layers", "3", "--from", "synthetic", "--seed", "9").code == 0
+    assert spdnn.fails("verify") == (
+        f"{spdnn.dataset}: is not the dataset that the result was made from any more. "
+        "Run spdnn infer again."
+    )
+    spdnn.dataset.unlink()
+    assert spdnn.fails("verify") == (
+        f"{spdnn.dataset}: there is no such file. Run spdnn convert to make the dataset."
+    )
+
+
+def test_verify_without_results(empty: Spdnn) -> None:
+    assert empty.fails("verify") == (
+        f"there is no result below {empty.results}. Run spdnn infer first."
+    )
+    assert empty.fails("verify", "gone.json") == (
+        "gone.json: cannot be read as a result (No such file or directory)."
+    )
+
+
+def test_categories_that_were_changed_are_refused(spdnn: Spdnn, result_file: Path) -> None:
+    categories = result_file.with_name(result_file.stem + "-categories.tsv")
+    categories.write_text("1\n")
+    assert spdnn.fails("verify") == f"{categories}: is not the list that the result names."
+
+    categories.unlink()
+    assert spdnn.fails("verify") == (
+        f"{categories}: the categories cannot be read (No such file or directory)."
+    )
+
+
+# ---- report
+
+
+def test_report_without_results(empty: Spdnn) -> None:
+    assert empty.fails("report") == (
+        f"there is no result below {empty.results}. Run spdnn infer first."
+    )
+
+
+def test_report_is_a_row_a_problem_and_a_column_an_engine(spdnn: Spdnn, result_file: Path) -> None:
+    for words in (["--layers", "2"], ["--layers", "2", "--engine", "reference"]):
+        assert spdnn("infer", "--images", "200", "--threads", "1", *words, *QUICK).code == 0
+
+    (table,) = spdnn("report", "--format", "json").json()
+    shown = spdnn("report").out
+
+    assert table["title"] == f"TeraEdges/s (effective) on {result_file.parent.name}"
+    assert [(row["layers"], row["images"], row["data"]) for row in table["rows"]] == [
+        ("2", "200", "synthetic"),
+        ("3", "200", "synthetic"),
+    ]
+    both, alone = table["rows"]
+    assert both["cpu (1 threads)"].endswith(" *")
+    assert both["reference (1 threads)"].endswith(" *")
+    assert float(both["best to slowest"]) >= 1
+    assert (alone["reference (1 threads)"], alone["best to slowest"]) == ("", "")
+    for text in (table["title"], both["cpu (1 threads)"], "* not verified"):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"neurons": 1', "cannot be read as a result (Expecting"),
+        ("[]", "is not a result of spdnn."),
+        ('{"schema_version": "1"}', "is not a result of spdnn."),
+        ('{"schema_version": 2}', "has schema version 2; this program reads up to 1. Update spdnn"),
+        ('{"schema_version": 1}', "is a result without created, neurons,"),
+    ],
+)
+def test_result_file_that_is_none(spdnn: Spdnn, result_file: Path, text: str, message: str) -> None:
+    result_file.write_text(text)
+
+    assert spdnn.fails("report").startswith(f"{result_file}: {message}")
+    assert spdnn.fails("verify", result_file).startswith(f"{result_file}: {message}")

@@ -1,0 +1,73 @@
+"""The official problem N = 1024, L = 120, from MNIST to the official categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spdnn_cli import engines, problem
+from spdnn_cli.convert import convert
+from spdnn_cli.dataset import Dataset
+from spdnn_cli.engines import EngineOptions
+from spdnn_cli.verify import difference, known_truth, read_truth
+from spdnn_cli.workspace import Workspace
+
+LAYERS = 120
+
+
+@pytest.fixture(scope="module")
+def workspace(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose raw files are MNIST alone."""
+    folder = tmp_path_factory.mktemp("official")
+    workspace = Workspace(folder / "datasets", folder / "results")
+    workspace.raw.mkdir(parents=True)
+    (workspace.raw / problem.MNIST_FILE).symlink_to(challenge / problem.MNIST_FILE)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def dataset(workspace: Workspace) -> Dataset:
+    return convert(workspace, 1024, LAYERS, "mnist", threads=2)
+
+
+def test_the_data_are_known_as_the_official(workspace: Workspace, dataset: Dataset) -> None:
+    assert dataset.images == problem.IMAGES
+    assert dataset.features_sha256 == problem.FEATURES_SHA256[1024]
+    assert dataset.official_layers == dataset.layers == LAYERS
+    bits = np.unpackbits(dataset.features().array)
+    assert np.count_nonzero(bits) == problem.INPUT_NONZEROS[1024]
+    assert dataset.network().edges * dataset.images == problem.Problem(1024, LAYERS).edges
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu-layered"])
+def test_the_categories_are_the_official(
+    name: str, workspace: Workspace, dataset: Dataset, challenge: Path
+) -> None:
+    engine = engines.create(name, EngineOptions(threads=2))
+    engine.prepare(dataset.network())
+    engine.upload(dataset.features())
+    found = engine.infer()
+
+    official = challenge / f"neuron1024-l{LAYERS}-categories.tsv"
+    wanted = [int(line) - 1 for line in official.read_text().split()]
+    assert found.categories.tolist() == wanted
+    assert len(wanted) == problem.SURVIVORS[1024]
+    # The counts of the challenge's data that are known to be free of rounding.
+    assert found.alive[-1] == len(wanted)
+    assert found.alive[0] == 54687
+
+    truth = known_truth(workspace, dataset, LAYERS, dataset.images)
+    assert truth is not None
+    assert truth.source == "the official categories (SHA-256)"
+    assert difference(found.categories, truth) is None
+    assert difference(found.categories[1:], truth) == "1811 categories, 1812 are right"
+    swapped = np.sort(np.append(found.categories[1:], 0).astype(np.int32))
+    assert 0 not in found.categories
+    assert difference(swapped, truth) == "1812 categories, as is right, but not the same ones"
+    assert difference(found.categories, read_truth(official, 1024, LAYERS)) is None
+
+
+def test_auto_takes_the_folding_engine(dataset: Dataset) -> None:
+    assert engines.choose("auto", "cpu", "cpu", dataset.network()).engine == "cpu"
