@@ -1,12 +1,14 @@
 // The images of a run, kept on the device: packing the inputs, listing who lives, the outcome.
 //
 // A layer's kernel sets bit m of alive[layer][group] when image m of the group has a non-zero output.
-// After a layer, `survey` turns these words into the list of live images; the next layer's kernel
-// reads its inputs through that list, so the live images close up without a pass of their own.
+// After a layer, `survey` counts the live images, and if few are left, lists them; the next layer's
+// kernel reads its inputs through that list, so the live images close up without a pass of their own.
+// Until then dead images run along: all zero, they change no result, and no count of executed edges.
 // The host never waits for a count: kernels read `Control`, and blocks without work return.
 #include "common.cuh"
 
 constexpr int SURVEY_THREADS = 1024;
+constexpr int MOVES = 8;  // slots that a thread of the survey moves at a time
 
 // Begin a run: images first, first + 1, ... lie in slots 0, 1, ...
 extern "C" __global__ void start_run(int first, int images, int slots, Control* control,
@@ -74,36 +76,48 @@ __device__ int scan(int count, int* total) {
   return before + sum - count;
 }
 
-// List the live images after a layer: source[new slot] = old slot, in order; -1 where the last group
-// is not full. They close up (Control.moved) when that frees a sixteenth of the groups; otherwise
-// dead images stay in their slots, all zero, which changes no result. One block.
+// After a layer: are no more than `share` of the slots in use alive? Then the live images close up
+// (Control.moved): source[new slot] = old slot, in order; -1 where the last group is not full. A
+// layer that reads through this list is slower, so it must pay. One block.
 extern "C" __global__ void __launch_bounds__(SURVEY_THREADS)
-    survey(const unsigned* alive, Control* control, int* source, int* image_of_slot) {
+    survey(const unsigned* alive, float share, Control* control, int* source, int* image_of_slot) {
   const int groups = control->groups;
-  int live = 0;
+  int count = 0, live;
+  for (int group = threadIdx.x; group < groups; group += SURVEY_THREADS) count += __popc(alive[group]);
+  scan(count, &live);
+  const int needed = (live + MINIBATCH - 1) / MINIBATCH;
+  const bool moved = needed < groups && live <= share * groups * MINIBATCH;
+  if (threadIdx.x == 0) *control = {moved ? needed : groups, moved};
+  if (!moved) return;
+
+  int listed = 0;
   for (int first = 0; first < groups; first += SURVEY_THREADS) {
     const int group = first + threadIdx.x;
     unsigned word = group < groups ? alive[group] : 0;
     int total;
-    int slot = live + scan(__popc(word), &total);
+    int slot = listed + scan(__popc(word), &total);
     for (; word != 0; word &= word - 1) source[slot++] = group * MINIBATCH + __ffs(word) - 1;
-    live += total;
+    listed += total;
   }
-  const int needed = (live + MINIBATCH - 1) / MINIBATCH;
-  const bool moved = needed < groups && needed * 16 <= groups * 15;
-  if (moved) {
-    for (int slot = live + threadIdx.x; slot < needed * MINIBATCH; slot += SURVEY_THREADS)
-      source[slot] = -1;
-    // A slot's image moves down or stays, so rounds in ascending order overwrite nothing unread.
-    for (int first = 0; first < live; first += SURVEY_THREADS) {
-      const int slot = first + threadIdx.x;
-      __syncthreads();
-      const int image = slot < live ? image_of_slot[source[slot]] : 0;
-      __syncthreads();
-      if (slot < live) image_of_slot[slot] = image;
+  for (int slot = live + threadIdx.x; slot < needed * MINIBATCH; slot += SURVEY_THREADS)
+    source[slot] = -1;
+  // A slot's image moves down or stays, so rounds in ascending order overwrite nothing unread.
+  for (int round = 0; round < live; round += MOVES * SURVEY_THREADS) {
+    const int first = round + threadIdx.x;
+    int image[MOVES];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < MOVES; ++i) {
+      const int slot = first + i * SURVEY_THREADS;
+      image[i] = slot < live ? image_of_slot[source[slot]] : 0;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < MOVES; ++i) {
+      const int slot = first + i * SURVEY_THREADS;
+      if (slot < live) image_of_slot[slot] = image[i];
     }
   }
-  if (threadIdx.x == 0) *control = {moved ? needed : groups, moved};
 }
 
 // counts[layer] += images alive after the layer. Block k takes layer k.

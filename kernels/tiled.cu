@@ -45,8 +45,8 @@ constexpr int BLOCK_OUTPUTS = BLOCKSIZE * OUTPUTS;
 constexpr int STEPS = 4;  // steps of a batch: so many weights are one 16-byte load
 constexpr int AHEAD = 8;  // entries of the map that a thread reads before it copies
 constexpr int CACHE_LINE = 128;
-// Blocks that a multiprocessor of 65536 registers should hold: a thread needs some besides its sums.
-constexpr int BLOCKS_WANTED = 65536 / (OUTPUTS * MINIBATCH + OTHERS) / BLOCKSIZE;
+// Blocks that a multiprocessor (65536 registers) should hold: a thread needs 64 besides its sums.
+constexpr int BLOCKS_WANTED = 65536 / (OUTPUTS * MINIBATCH + 64) / BLOCKSIZE;
 // Vectors from one slot of a buffer to the next: odd, so that neighbouring slots lie in other banks.
 constexpr int SLOT_VECTORS = VECTORS | 1;
 

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -66,7 +67,26 @@ _neurons = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Lists the commands in the order of work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def _bytes(context: Any, option: Any, text: str | None) -> int | None:
+    """A size such as 8GB, in bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if match is None or float(match[1]) == 0:
+        raise click.BadParameter(f"{text!r} is not a size such as 8GB or 500MB")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2] or " "))
+
+
+@click.group(
+    cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="spdnn")
 @click.option(
     "--data-dir",
@@ -216,6 +236,12 @@ def convert(
     help="Where to compute.  [default: the best present]",
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="How many GPUs, one process each.")
+@click.option(
+    "--device-memory",
+    metavar="SIZE",
+    callback=_bytes,
+    help="Device memory to use, say 8GB; other weights are streamed.  [default: all free]",
+)
 @_threads
 @click.option(
     "--retire/--no-retire",

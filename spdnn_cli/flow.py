@@ -115,6 +115,7 @@ def infer(
         engine=wanted["engine"],
         device=device,
         threads=wanted["threads"] or machine.available_cores(),
+        device_memory=wanted["device_memory"],
         retire=wanted["retire"],
         warmup=wanted["warmup"],
         repeat=wanted["repeat"],
@@ -131,6 +132,11 @@ def _device(device: str | None, gpus: int | None) -> str | None:
         raise DeviceError(
             f"{gpus} GPUs were asked for, this machine has {present}",
             hint="Leave out --gpus to use the best device present.",
+        )
+    if gpus is not None and gpus > 1:
+        raise DeviceError(
+            f"{gpus} GPUs were asked for; this version runs on one at a time",
+            hint="Leave out --gpus, or say --gpus 1.",
         )
     if device == "cuda" and not present:
         raise DeviceError("there is no NVIDIA GPU on this machine", hint="Use --device cpu.")

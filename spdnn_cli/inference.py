@@ -30,6 +30,7 @@ class RunOptions:
         engine: a name of `engines.ENGINES`, or "auto".
         device: "cpu" or "cuda"; None: the best that is present.
         threads: CPU threads.
+        device_memory: bytes of device memory to use; None: all that is free.
         retire: whether finished images may leave the run.
         warmup: runs before the timed ones.
         repeat: timed runs.
@@ -40,6 +41,7 @@ class RunOptions:
     engine: str = "auto"
     device: str | None = None
     threads: int = 1
+    device_memory: int | None = None
     retire: bool = True
     warmup: int = 1
     repeat: int = 5
@@ -67,9 +69,14 @@ def run(
         network = dataset.network(layers)
         features = dataset.features(0, images, options.threads)
     choice = engines.choose(options.engine, options.device, machine.best_device(), network)
-    engine = engines.create(
-        choice.engine, EngineOptions(options.threads, options.retire, stopwatch, progress)
+    engine_options = EngineOptions(
+        threads=options.threads,
+        retire=options.retire,
+        stopwatch=stopwatch,
+        progress=progress,
+        device_memory=options.device_memory,
     )
+    engine = engines.create(choice.engine, engine_options)
     engine.prepare(network)
     engine.upload(features)
     warmups = [_timed(engine, stopwatch) for _ in range(options.warmup)]

@@ -39,7 +39,10 @@ def gpus() -> tuple[Gpu, ...]:
     if program is None:
         return ()
     query = [program, "--query-gpu=name,uuid,driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:  # a driver that hangs offers no GPU
+        return ()
     lines = [line.split(", ") for line in done.stdout.splitlines()] if done.returncode == 0 else []
     found = [Gpu(*fields) for fields in lines if len(fields) == 3]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -168,7 +168,8 @@ def fixed_point_unit(leading: list[Step], ymax: float) -> int | None:
     for unit in range(1, LARGEST_UNIT + 1):
         units = np.rint(exact.astype(np.float64) * unit)
         if np.array_equal((units / unit).astype(np.float32), exact):
-            return unit if 2 * units[1] + np.abs(units).max() < 2**15 else None
+            largest_sum = max(2 * MOST_GROUPS * units[0], 2 * units[1])
+            return unit if largest_sum + np.abs(units).max() < 2**15 else None
     return None
 
 

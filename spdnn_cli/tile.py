@@ -25,6 +25,8 @@ from spdnn_cli.fold import _mix
 from spdnn_cli.network import Float32, Int32, Int64, Layer
 
 WARP = 32
+STEPS = 4
+"""Steps of a batch, what a lane loads at once."""
 MOST_SLOTS = 1 << 16
 """Slots of a buffer are numbered with 16 bits."""
 
@@ -87,8 +89,8 @@ class TiledLayer:
         edges: number of edges of the plain layer.
         position: int32 (outputs): where output neuron j is stored.
         buffdispl, mapdispl, map, warpdispl: int32.
-        warpindex: uint16 (steps, 32).
-        warpvalue: float32 (steps, 32, shape.outputs).
+        warpindex: uint16 (batches, 32, STEPS).
+        warpvalue: float32 (batches, shape.outputs, 32, STEPS).
         bias: float32 (stored_outputs): in the order of storage, 0 where no neuron is stored.
     """
 
@@ -313,7 +315,7 @@ def _footprints(edges, stored, blocks, block_outputs, slots):  # type: ignore[no
 
 @njit(cache=True, nogil=True)
 def _slices(edges, footprints, stored, warps, outputs):  # type: ignore[no-untyped-def]
-    """`warpdispl`, `warpindex` and `warpvalue`: the steps of every warp in every buffer."""
+    """`warpdispl`, `warpindex` and `warpvalue`: the batches of every warp in every buffer."""
     buffdispl, mapdispl = footprints.buffdispl, footprints.mapdispl
     slots = 1
     for f in range(len(mapdispl) - 1):
@@ -323,9 +325,9 @@ def _slices(edges, footprints, stored, warps, outputs):  # type: ignore[no-untyp
     index = np.empty((WARP, slots), np.uint16)
     value = np.empty((WARP, slots, outputs), np.float32)
     warpdispl = np.zeros((len(mapdispl) - 1) * warps + 1, np.int32)
-    room = len(edges.columns) // (WARP * outputs) + 1
-    warpindex = np.zeros((room, WARP), np.uint16)
-    warpvalue = np.zeros((room, WARP, outputs), np.float32)
+    room = len(edges.columns) // (WARP * outputs * STEPS) + 1
+    warpindex = np.zeros((room, WARP, STEPS), np.uint16)
+    warpvalue = np.zeros((room, outputs, WARP, STEPS), np.float32)
     for block in range(len(buffdispl) - 1):
         start = mapdispl[buffdispl[block]]
         for k in range(start, mapdispl[buffdispl[block + 1]]):
@@ -339,7 +341,7 @@ def _slices(edges, footprints, stored, warps, outputs):  # type: ignore[no-untyp
                     edges, slot_of, low, high, first, last, entry, index[lane], value[lane]
                 )
             used = warpdispl[slice_]
-            warpdispl[slice_ + 1] = used + steps.max()
+            warpdispl[slice_ + 1] = used + (steps.max() + STEPS - 1) // STEPS
             if warpdispl[slice_ + 1] > room:
                 room = 2 * warpdispl[slice_ + 1]
                 warpindex, warpvalue = _grown(warpindex, room), _grown(warpvalue, room)
@@ -390,9 +392,11 @@ def _write_slice(warpindex, warpvalue, steps, index, value):  # type: ignore[no-
                 e += 1
             shift += not same
         for e in range(n):
-            at = (e + shift) % n
-            warpindex[at, lane] = index[lane, e]
-            warpvalue[at, lane, :] = value[lane, e, :]
+            batch, step = divmod((e + shift) % n, STEPS)
+            warpindex[batch, lane, step] = index[lane, e]
+            for r in range(value.shape[2]):
+                row, place = divmod(step * value.shape[2] + r, STEPS)
+                warpvalue[batch, row, lane, place] = value[lane, e, r]
 
 
 @njit(cache=True, nogil=True)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
+    YMAX,
     bit_features,
     float_features,
     layer_of,
@@ -353,17 +354,20 @@ def test_the_official_network_retires_all_images(official: Network, digits: Feat
 # --- shift layers ------------------------------------------------------------------------------
 
 
-def shift_layers(widths: list[int], shifts: list[int], copies: int) -> list[Layer]:
+def shift_layers(
+    widths: list[int], shifts: list[int], copies: int, weights: tuple[float, float] = (0.75, 1.0)
+) -> list[Layer]:
     """Layers in which output r has edges from the inputs of class r and r + shift.
 
     Classes are taken modulo the width before; the first layer has `copies` inputs of each class.
+    `weights` are that of the first layer and that of the others.
     """
     layers = []
     for k, shift in enumerate(shifts):
         columns, rows = widths[k], widths[k + 1]
         own = np.arange(rows)
         matrix = np.zeros((rows, columns))
-        matrix[own, own] = matrix[own, (own + shift) % columns] = 0.75
+        matrix[own, own] = matrix[own, (own + shift) % columns] = weights[k > 0]
         layers.append(layer_of(np.tile(matrix, copies if k == 0 else 1), bias=-1.0))
     return layers
 
@@ -373,13 +377,16 @@ def shift_layers(widths: list[int], shifts: list[int], copies: int) -> list[Laye
     [
         ([64] * 5, [1, 63, 16, 40], 4),
         ([128] * 4, [64, 100, 5], 31),
-        ([64, 64, 64, 48], [3, 20, 16], 5),
-        ([64, 48], [16], 4),  # fewer values from the first layer on
-        ([64, 48, 32], [16, 16], 4),
+        ([128, 128, 128, 96], [3, 20, 32], 5),  # fewer values at the end
+        ([128, 96], [32], 4),  # fewer values from the first layer on
+        ([128, 96, 64], [32, 32], 4),
         ([64, 32], [32], 4),
     ],
 )
-def test_shift_layers(widths: list[int], shifts: list[int], copies: int) -> None:
+@pytest.mark.parametrize("weights", [(0.75, 1.0), (0.75, 0.75), (4096.0, 1.0)])
+def test_shift_layers(
+    widths: list[int], shifts: list[int], copies: int, weights: tuple[float, float]
+) -> None:
     """Classes with 1, 2, ... bits, and random images, against plain arithmetic."""
     random = np.random.default_rng(7)
     width, neurons = widths[0], widths[0] * copies
@@ -392,9 +399,9 @@ def test_shift_layers(widths: list[int], shifts: list[int], copies: int) -> None
             np.ones((1, neurons), bool),
         ]
     )
-    layers = shift_layers(widths, shifts, copies)
+    layers = shift_layers(widths, shifts, copies, weights)
     alive = plain_run(layers, bits)
-    assert 0 < np.count_nonzero(alive[-1]) < len(bits)
+    assert 0 < np.count_nonzero(alive[-1]) < len(bits) or weights[0] > YMAX
     for retire in (True, False):
         inference = run("cpu", network_of(layers), bit_features(bits), retire=retire)
         assert inference.categories.tolist() == np.flatnonzero(alive[-1]).tolist()
@@ -407,8 +414,8 @@ def test_images_that_saturate_in_shift_layers_and_die_later() -> None:
     layers = shift_layers([64, 64, 64], [1, 2], copies=31)
     differences = np.eye(64) - np.roll(np.eye(64), 1, axis=1)
     bits = np.ones((3, 64 * 31), bool)
-    bits[1, :1000] = False
-    bits[2] = False
+    bits[1:] = False
+    bits[1].reshape(31, 64)[:3, :20] = True
     network = network_of([*layers, layer_of(differences)])
     inference = run("cpu", network, bit_features(bits))
     assert inference.categories.tolist() == [1]

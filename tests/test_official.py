@@ -11,7 +11,7 @@ from spdnn_cli import engines, problem
 from spdnn_cli.convert import convert
 from spdnn_cli.dataset import Dataset
 from spdnn_cli.engines import EngineOptions
-from spdnn_cli.verify import difference, known_truth, read_truth
+from spdnn_cli.verify import difference, known_truth
 from spdnn_cli.workspace import Workspace
 
 LAYERS = 120
@@ -54,9 +54,8 @@ def test_the_categories_are_the_official(
     wanted = [int(line) - 1 for line in official.read_text().split()]
     assert found.categories.tolist() == wanted
     assert len(wanted) == problem.SURVIVORS[1024]
-    # The counts of the challenge's data that are known to be free of rounding.
+    assert found.alive[0] == 54687  # later counts hang on the rounding of exact ties
     assert found.alive[-1] == len(wanted)
-    assert found.alive[0] == 54687
 
     truth = known_truth(workspace, dataset, LAYERS, dataset.images)
     assert truth is not None
@@ -66,7 +65,6 @@ def test_the_categories_are_the_official(
     swapped = np.sort(np.append(found.categories[1:], 0).astype(np.int32))
     assert 0 not in found.categories
     assert difference(swapped, truth) == "1812 categories, as is right, but not the same ones"
-    assert difference(found.categories, read_truth(official, 1024, LAYERS)) is None
 
 
 def test_auto_takes_the_folding_engine(dataset: Dataset) -> None:

@@ -71,8 +71,6 @@ class CpuEngine:
             self._extend(2 * prepared)
             with self._options.stopwatch.stage("prepare"):
                 self._make_rooms()  # the new layers may be wider
-            with self._options.stopwatch.stage("prepare"):
-                self._make_rooms()
 
     def _extend(self, layers: int) -> None:
         """Have the first `layers` layers ready, or all that there are."""

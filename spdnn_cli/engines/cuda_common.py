@@ -183,7 +183,8 @@ class HostDrivenEngine:
 
     def infer(self) -> Inference:
         network, total = self._network, self._inputs.features.images
-        alive, executed, categories = np.zeros(network.depth, np.int64), 0, []
+        entering, living = np.zeros((2, network.depth), np.int64)
+        categories = []
         with self._stopwatch.stage("infer"):
             for first in range(0, total, self._batch):
                 last = min(first + self._batch, total)
@@ -192,18 +193,22 @@ class HostDrivenEngine:
                 for k, layer in enumerate(self._layers):
                     if len(images) == 0:
                         break
-                    executed += len(images) * int(network.edges_by_layer[k])
+                    entering[k] += len(images)
                     lives = self._cupy.zeros(len(images), np.uint8)
                     self._run_layer(layer, len(images), lives)
                     live = np.flatnonzero(lives.get()).astype(np.int32)
                     if len(live) < len(images):
                         self._keep(live, len(images), layer.outputs)
                         images = images[live]
-                    alive[k] += len(images)
+                    living[k] += len(images)
                     if self._options.progress is not None:
                         self._options.progress(k + 1, len(images))
                 categories.append(images)
-        return Inference(np.concatenate(categories), executed, tuple(alive.tolist()))
+        return Inference(
+            np.concatenate(categories),
+            int(entering @ network.edges_by_layer),
+            tuple(living[: np.count_nonzero(entering)].tolist()),
+        )
 
 
 def _to_device(layer: Layer) -> DeviceLayer:

@@ -14,6 +14,8 @@ from spdnn_cli.engines.cuda_common import DeviceLayer, HostDrivenEngine
 from spdnn_cli.network import Features, Int32
 
 THREADS = 256
+SPMM_CSR_ALG2 = 6
+"""cusparseSpMMAlg_t: the one for row-major matrices; CuPy has no name for it."""
 ROWS = 1024
 """Blocks that share the neurons of an image column; each takes every so many neurons."""
 
@@ -83,7 +85,7 @@ class CusparseEngine(HostDrivenEngine):
         same = cusparse.CUSPARSE_OPERATION_NON_TRANSPOSE
         problem = (
             handle, same, same, one.ctypes.data, weights, before, zero.ctypes.data, after, real,
-            cusparse.CUSPARSE_SPMM_CSR_ALG2,
+            SPMM_CSR_ALG2,
         )  # fmt: skip
         size = cusparse.spMM_bufferSize(*problem)
         if size > self._workspace.nbytes:

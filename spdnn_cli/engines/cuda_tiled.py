@@ -34,8 +34,10 @@ SURVEY_THREADS = 1024
 THREADS = 256
 MOST_GROUPS = 65535
 """CUDA's limit for the second number of a grid."""
-SURVEYS_AT_FIRST, SURVEYS_THEN = 16, 16
-"""Live images are listed after each of the first layers, and then after every so many."""
+SURVEYS_AT_FIRST, SURVEYS_THEN = 16, 32
+"""Live images are counted after each of the first layers, and then after every so many."""
+MOVE_SHARE = 0.6
+"""Live images close up when they fill no more than this share of the slots in use."""
 
 
 class TiledEngine:
@@ -51,6 +53,7 @@ class TiledEngine:
         self._options = options
         self._wanted_shape = shape
         self._reorder = reorder
+        self.move_share = MOVE_SHARE
         self._graph: Any = None
 
     def prepare(self, network: Network) -> None:
@@ -70,7 +73,7 @@ class TiledEngine:
         most = max(layer.shared_bytes for layer in self._weights.layers)
         for name in LAYER_KERNELS:
             self._kernels[name].max_dynamic_shared_size_bytes = most
-        self._grids: dict[tuple[str, int, int], int] = {}
+        self._together: dict[tuple[str, int], int] = {}
 
     def upload(self, features: Features) -> None:
         stopwatch = self._options.stopwatch
@@ -147,8 +150,7 @@ class TiledEngine:
             for k in range(self._network.depth):
                 self._run_layer(k)
                 if self._surveyed(k):
-                    arguments = (self._alive[k], self._control, self._source, self._image_of_slot)
-                    self._kernels["survey"]((1,), (SURVEY_THREADS,), arguments)
+                    self._survey(k)
             self._end_batch()
 
     def _start_batch(self, first: int, last: int) -> None:
@@ -173,13 +175,16 @@ class TiledEngine:
         if k == 0 and self._inputs.features.are_bits:
             name = BITS
         tables = self._weights.fetch(k, self._stream)
+        next_tables, next_bytes = self._weights.after(k)
         arguments = (
             self._values[(k + 1) % 2], self._values[k % 2],
             np.int32(layer.inputs), np.int32(layer.outputs), np.float32(self._network.ymax),
-            self._control, self._source, self._alive[k],
+            np.int32(k % 2), self._control, self._source,
+            self._alive[k - 1] if k > 0 else np.uintp(0), self._alive[k],
+            np.uintp(next_tables), np.uintp(next_bytes),
             *(np.uintp(tables + offset) for offset in layer.offsets),
         )  # fmt: skip
-        grid = (self._grid(name, layer),)
+        grid = (self._multiprocessors, self._blocks_together(name, layer))
         kernel = self._kernels[name]
         kernel(grid, (self.shape.blocksize,), arguments, shared_mem=layer.shared_bytes)
         self._weights.release(k, self._stream)
@@ -189,6 +194,14 @@ class TiledEngine:
         if k == self._network.depth - 1:
             return False
         return k < SURVEYS_AT_FIRST or k % SURVEYS_THEN == 0
+
+    def _survey(self, k: int) -> None:
+        """Let the live images after layer k close up, if few are left."""
+        arguments = (
+            self._alive[k], np.float32(self.move_share),
+            self._control, self._source, self._image_of_slot,
+        )  # fmt: skip
+        self._kernels["survey"]((1,), (SURVEY_THREADS,), arguments)
 
     def _end_batch(self) -> None:
         depth, slots = self._network.depth, len(self._source)
@@ -202,17 +215,12 @@ class TiledEngine:
     def _launch(self, name: str, grid: tuple[int, ...], *arguments: Any) -> None:
         self._kernels[name](grid, (THREADS,), arguments)
 
-    def _grid(self, name: str, layer: LayerTables) -> int:
-        """Blocks of a launch: as many as run at once, a multiple of the layer's blocks if near.
-
-        Then each thread block keeps its block of outputs, whose weights may stay in its cache.
-        """
-        key = (name, layer.shared_bytes, layer.blocks)
-        if key not in self._grids:
+    def _blocks_together(self, name: str, layer: LayerTables) -> int:
+        """Blocks of a layer's kernel that run side by side on a multiprocessor."""
+        key = (name, layer.shared_bytes)
+        if key not in self._together:
             driver = self._cupy.cuda.driver
-            at_once = self._multiprocessors * driver.occupancyMaxActiveBlocksPerMultiprocessor(
+            self._together[key] = driver.occupancyMaxActiveBlocksPerMultiprocessor(
                 self._kernels[name].kernel.ptr, self.shape.blocksize, layer.shared_bytes
             )
-            rounded = at_once - at_once % layer.blocks
-            self._grids[key] = rounded if rounded >= 0.9 * at_once else at_once
-        return max(1, min(self._grids[key], self._groups * layer.blocks))
+        return self._together[key]

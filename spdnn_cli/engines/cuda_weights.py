@@ -117,6 +117,12 @@ class WeightStore:
         stream.wait_event(self._arrived[k % 2])
         return int(place.data.ptr)
 
+    def after(self, k: int) -> tuple[int, int]:
+        """Device address and bytes of the tables after layer k's; (0, 0): none are there yet."""
+        if not self.resident or k + 1 == len(self.layers):
+            return 0, 0
+        return int(self._tables[k + 1].data.ptr), self.layers[k + 1].nbytes
+
     def release(self, k: int, stream: Any) -> None:
         """Say that no kernel put on `stream` from now on reads layer k's tables."""
         if not self.resident:
