@@ -54,7 +54,9 @@ constexpr int REGISTERS = VALUES / 2;  // two values each
 constexpr int IMAGE_VALUES = LANES * VALUES;
 constexpr int IMAGES_PER_WARP = 32 / LANES;
 constexpr int MOST_LAYERS = 32;
-constexpr int TICKET = 2;  // times IMAGES_PER_WARP images are taken from the queue at once
+// Times that a warp takes IMAGES_PER_WARP images with one ticket: the queue's counter is one address,
+// and where a warp takes few images it would be asked too often.
+constexpr int TICKET = IMAGES_PER_WARP > 1 ? 1 : 2;
 
 // The constants of the layers, in units.
 struct Layers {
@@ -205,12 +207,13 @@ __device__ inline void near_layers(const Layers& layers, int rows, bool& lives,
 __device__ inline void write_to_pool(int image, int rows, float unit, const unsigned (&pair)[REGISTERS],
                                      bool lives, float* pool, int* pool_image, int* pool_count) {
   const int lane = threadIdx.x % LANES;
+  // One request for the whole warp.
+  const unsigned living = __ballot_sync(ALL_LANES, lives && lane == 0);
   int slot = 0;
-  if (lives && lane == 0) {
-    slot = atomicAdd(pool_count, 1);
-    pool_image[slot] = image;
-  }
-  slot = __shfl_sync(ALL_LANES, slot, 0, LANES);
+  if (threadIdx.x % 32 == 0) slot = atomicAdd(pool_count, __popc(living));
+  slot = __shfl_sync(ALL_LANES, slot, 0);
+  slot += __popc(living & ((1u << (threadIdx.x % 32 / LANES * LANES)) - 1));
+  if (lives && lane == 0) pool_image[slot] = image;
   if (!lives || lane * VALUES >= rows) return;
   float4* to = reinterpret_cast<float4*>(pool + (size_t)slot * rows + lane * VALUES);
 #pragma unroll

@@ -12,6 +12,9 @@
 // entries; rows with fewer terms are padded with weight 0. The host orders the terms of a row so that
 // neighbouring threads read different banks of shared memory at a time, as far as it can.
 //
+// Compile-time numbers: IMAGES to a block, and SPLIT lanes that share the terms of a row, for narrow
+// layers, where a row's chain of reads would be what a layer waits for.
+//
 // Why it is fast. A state never leaves the chip. An index is read once for IMAGES images, which lie
 // next to each other, so that one 16-byte access to shared memory serves four multiply-adds. Blocks
 // take images from a queue, and a block whose images have finished takes the next.
@@ -21,6 +24,11 @@
 #define IMAGES 4
 #endif
 
+#ifndef SPLIT
+#define SPLIT 1
+#endif
+
+static_assert(SPLIT == 1 || SPLIT == 2 || SPLIT == 4, "neighbouring lanes share the terms of a row");
 static_assert(IMAGES == 1 || IMAGES == 2 || IMAGES == 4,
               "the images of a class value are moved by one access of 4, 8 or 16 bytes");
 
@@ -69,13 +77,15 @@ struct Outcome {
   int* survivors;
 };
 
-__device__ inline Values sum_of_row(const Program& program, const Product& product, int row,
-                                    const Values* values) {
+__device__ inline Values part_of_sum(const Program& program, const Product& product, int row,
+                                     const Values* values) {
   Values sum = {};
+  if (row >= product.rows) return sum;
+  const int part = threadIdx.x % SPLIT;
   const unsigned short* index = program.indices + product.start + row;
   if (product.scale != 0.0f) {
 #pragma unroll 8
-    for (int term = 0; term < product.terms; ++term) {
+    for (int term = part; term < product.terms; term += SPLIT) {
       const Values value = values[index[(size_t)term * product.rows]];
 #pragma unroll
       for (int i = 0; i < IMAGES; ++i) sum.of[i] += value.of[i];
@@ -85,7 +95,7 @@ __device__ inline Values sum_of_row(const Program& program, const Product& produ
   } else {
     const float* weight = program.weights + product.start + row;
 #pragma unroll 4
-    for (int term = 0; term < product.terms; ++term) {
+    for (int term = part; term < product.terms; term += SPLIT) {
       const Values value = values[index[(size_t)term * product.rows]];
       const float w = weight[(size_t)term * product.rows];
 #pragma unroll
@@ -93,6 +103,24 @@ __device__ inline Values sum_of_row(const Program& program, const Product& produ
     }
   }
   return sum;
+}
+
+// The sum of a row, in each of the SPLIT lanes that share it.
+__device__ inline Values sum_of_row(const Program& program, const Product& product, int row,
+                                    const Values* values) {
+  Values sum = part_of_sum(program, product, row, values);
+#pragma unroll
+  for (int distance = 1; distance < SPLIT; distance *= 2)
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i)
+      sum.of[i] += __shfl_xor_sync(ALL_LANES, sum.of[i], distance);
+  return sum;
+}
+
+// Rows of a product, rounded up so that whole warps take part.
+__device__ inline int rounded_rows(const Product& product) {
+  constexpr int ROWS_PER_WARP = WARP / SPLIT;
+  return (product.rows + ROWS_PER_WARP - 1) / ROWS_PER_WARP * ROWS_PER_WARP;
 }
 
 // Ask for the tables of a product, so that they are near when its layer comes.
@@ -107,23 +135,28 @@ __device__ inline void prefetch(const Program& program, const Product& product) 
 // i + 16: image i has a value below YMAX.
 __device__ inline unsigned run_layer(const Program& program, const Step& step, const float ymax,
                                      Values*& values, Values*& other, unsigned* seen) {
+  const int first = threadIdx.x / SPLIT, rows_at_once = blockDim.x / SPLIT;
+  const bool writes = threadIdx.x % SPLIT == 0;
   if (step.gather.rows > 0) {
-    for (int row = threadIdx.x; row < step.gather.rows; row += blockDim.x)
-      other[row] = sum_of_row(program, step.gather, row, values);
+    for (int row = first; row < rounded_rows(step.gather); row += rows_at_once) {
+      const Values sum = sum_of_row(program, step.gather, row, values);
+      if (row < step.gather.rows && writes) other[row] = sum;
+    }
     __syncthreads();
     Values* swapped = values;
     values = other, other = swapped;
   }
   unsigned flags = 0;
-  for (int row = threadIdx.x; row < step.apply.rows; row += blockDim.x) {
+  for (int row = first; row < rounded_rows(step.apply); row += rows_at_once) {
     Values value = sum_of_row(program, step.apply, row, values);
+    if (row >= step.apply.rows) continue;
     const float bias = program.bias[step.bias_start + row];
 #pragma unroll
     for (int i = 0; i < IMAGES; ++i) {
       value.of[i] = activate(value.of[i], bias, ymax);
       flags |= (value.of[i] != 0.0f ? 1u << i : 0u) | (value.of[i] < ymax ? 1u << (i + 16) : 0u);
     }
-    other[row] = value;
+    if (writes) other[row] = value;
   }
   flags = or_of_warp(flags);
   if (threadIdx.x % WARP == 0 && flags) atomicOr(seen, flags);
@@ -150,6 +183,7 @@ __device__ inline void run_images(const Program& program, const Extent& extent,
       seen[(layer + 1) % 3] = 0;
       atomicAdd(&outcome.entered[layer], __popc(running));
     }
+    const bool is_final = extent.saturation_is_final[layer + 1];
     Step next = step;
     if (layer + 1 < extent.prepared) {
       next = program.steps[layer + 1];
@@ -159,7 +193,7 @@ __device__ inline void run_images(const Program& program, const Extent& extent,
     const unsigned flags = run_layer(program, step, extent.ymax, values, other, &seen[layer % 3]);
     step = next;
     running &= flags;
-    const unsigned finished = extent.saturation_is_final[layer + 1] ? running & ~(flags >> 16) : 0;
+    const unsigned finished = is_final ? running & ~(flags >> 16) : 0;
     running &= ~finished;
     add_survivors(outcome, image, finished);
     if (finished && threadIdx.x == 0) atomicAdd(&outcome.retired[layer], __popc(finished));

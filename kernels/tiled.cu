@@ -123,13 +123,13 @@ struct Batch {
   float4 weight[OUTPUTS];
 };
 
-__device__ inline Batch load_batch(const ushort4* warpindex, const float4* warpvalue, int batch) {
-  const int lane = threadIdx.x % WARP;
+__device__ inline Batch load_batch(const ushort4* warpindex, const float4* warpvalue, int batch,
+                                   int lane) {
   Batch loaded;
-  loaded.slot = __ldg(warpindex + (size_t)batch * WARP + lane);
+  loaded.slot = __ldg(warpindex + (batch * WARP + lane));
 #pragma unroll
   for (int row = 0; row < OUTPUTS; ++row)
-    loaded.weight[row] = __ldg(warpvalue + ((size_t)batch * OUTPUTS + row) * WARP + lane);
+    loaded.weight[row] = __ldg(warpvalue + ((batch * OUTPUTS + row) * WARP + lane));
   return loaded;
 }
 
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(BLOCKSIZE, BLOCKS_WANTED)
       const int slots = mapdispl[f + 1] - mapdispl[f];
       const int first = warpdispl[f * WARPS + warp], last = warpdispl[f * WARPS + warp + 1];
       Batch ahead;
-      if (first < last) ahead = load_batch(warpindex, warpvalue, first);
+      if (first < last) ahead = load_batch(warpindex, warpvalue, first, lane);
       __syncthreads();  // nobody reads the buffer's old content any more
       if (SOURCE == BITS)
         stage_bits(buffer, (const unsigned*)from + (size_t)group * inputs, inputs_of, slots);
@@ -230,9 +230,10 @@ __global__ void __launch_bounds__(BLOCKSIZE, BLOCKS_WANTED)
       else
         stage_values(buffer, (const float*)from, group, inputs, inputs_of, slots);
       __syncthreads();
+#pragma unroll 2  // so that `now` and `ahead` change places without a copy
       for (int batch = first; batch < last; ++batch) {
         const Batch now = ahead;
-        ahead = load_batch(warpindex, warpvalue, min(batch + 1, last - 1));
+        ahead = load_batch(warpindex, warpvalue, min(batch + 1, last - 1), lane);
         multiply(sums, buffer, now);
       }
     }

@@ -362,7 +362,7 @@ def main() -> None:
 
 def _leave_stdout() -> None:
     """Have nothing more written to stdout: what it could not take would fail again at the end."""
-    with contextlib.suppress(OSError):  # not every stdout is a file
+    with contextlib.suppress(OSError, AttributeError):  # closed, or no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

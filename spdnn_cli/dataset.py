@@ -195,7 +195,7 @@ def open_dataset(path: str | Path) -> Dataset:
             raise DataError(
                 f"has schema version {version}; this program reads up to {SCHEMA_VERSION}",
                 path=path,
-                hint="Update spdnn, or convert the data again.",
+                hint="Update spdnn, or delete it and run spdnn convert.",
             )
         official = file["layers/official"][:].astype(np.bool_)
         return Dataset(
@@ -326,7 +326,9 @@ def _opened(path: Path, file_id: tuple[int, int]) -> Iterator[h5py.File]:
     except (OSError, RuntimeError, KeyError, IsalError) as error:  # type: ignore[misc]
         reason = str(error).strip("'\"").splitlines()[0]
         raise DataError(
-            f"is damaged or cut off ({reason})", path=path, hint="Convert the data again."
+            f"is damaged or cut off ({reason})",
+            path=path,
+            hint="Delete it, and run spdnn convert.",
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -32,7 +32,7 @@ FULL_WIDTH = 400
 
 
 def _out() -> Console:
-    width = None if sys.stdout.isatty() else FULL_WIDTH
+    width = None if _on_terminal(sys.stdout) else FULL_WIDTH
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -212,4 +212,9 @@ def _pairs(title: str) -> RichTable:
 
 
 def _quiet() -> bool:
-    return not sys.stderr.isatty()
+    return not _on_terminal(sys.stderr)
+
+
+def _on_terminal(stream: TextIO | None) -> bool:
+    """None stands for a stream that was closed before the program began (`>&-`)."""
+    return stream is not None and stream.isatty()

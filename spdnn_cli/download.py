@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import requests
+import tenacity
 import urllib3
 from rich import filesize
 
@@ -191,6 +192,7 @@ class Download:
         checksum: what the file must have; None: none is known.
         progress: told of the bytes as they come.
         most_bytes: the farthest that a try has come.
+        fruitless: tries in a row, up to the present one, that have brought no new byte.
     """
 
     address: str
@@ -199,6 +201,7 @@ class Download:
     checksum: Checksum | None
     progress: Progress
     most_bytes: int = 0
+    fruitless: int = 0
 
     @property
     def part(self) -> Part:
@@ -214,24 +217,41 @@ class Download:
             OSError: the disk fails.
         """
         note = self.part.note(self.address, self.size)
-        whole = note is not None and note.length == self.part.size
-        fruitless = 0
-        while not whole:
-            before = self.most_bytes
-            try:
-                self._request()
-                whole = True
-            except TransientError as error:
-                fruitless = 0 if self.most_bytes > before else fruitless + 1
-                if fruitless == TRIES:
-                    what = f"given up after {TRIES} tries without a new byte: {error}"
-                    raise FetchError(what, path=self.address, hint=RUN_AGAIN) from error
-                if fruitless > 0:
-                    sleep(_pause(error, fruitless))
+        if note is None or note.length != self.part.size:
+            self._receive_all(sleep)
         self._check_and_rename()
+
+    def _receive_all(self, sleep: Callable[[float], None]) -> None:
+        """Tries until the whole file is there, or until TRIES in a row bring no new byte."""
+
+        def give_up(_: tenacity.RetryCallState) -> bool:
+            return self.fruitless == TRIES
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome is not None else None
+            asked = error.retry_after if isinstance(error, TransientError) else None
+            return _pause(asked, self.fruitless)
+
+        def sleep_unless_fruitful(seconds: float) -> None:
+            if self.fruitless > 0:  # what was cut after new bytes goes on at once
+                sleep(seconds)
+
+        tries = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TransientError),
+            stop=give_up,
+            wait=pause,
+            sleep=sleep_unless_fruitful,
+            reraise=True,
+        )
+        try:
+            tries(self._request)
+        except TransientError as error:
+            what = f"given up after {TRIES} tries without a new byte: {error}"
+            raise FetchError(what, path=self.address, hint=RUN_AGAIN) from error
 
     def _request(self) -> None:
         """Asks for the rest of the file and receives it; raises TransientError where it is cut."""
+        self.fruitless += 1
         open_address = _open_url if is_url(self.address) else _open_local_file
         note = self.part.note(self.address, self.size)
         with open_address(self.address, self.part, note) as answer:
@@ -249,7 +269,8 @@ class Download:
             for chunk in answer.chunks:
                 out.write(chunk)
                 done += len(chunk)
-                self.most_bytes = max(self.most_bytes, done)
+                if done > self.most_bytes:
+                    self.most_bytes, self.fruitless = done, 0
                 self.progress(done, length)
         if length is not None and done != length:
             raise TransientError(f"{done:,} of {length:,} bytes came")
@@ -279,10 +300,10 @@ class Download:
         self.part.delete()
 
 
-def _pause(error: TransientError, fruitless: int) -> float:
+def _pause(retry_after: float | None, fruitless: int) -> float:
     """Seconds before the next try: what the server asks for, or 1, 2, 4, ..."""
-    if error.retry_after is not None:
-        return min(error.retry_after, LONGEST_RETRY_AFTER)
+    if retry_after is not None:
+        return min(retry_after, LONGEST_RETRY_AFTER)
     return min(2.0 ** (fruitless - 1), LONGEST_BACK_OFF)
 
 

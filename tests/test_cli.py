@@ -364,6 +364,20 @@ def test_stdout_that_nobody_reads_is_no_error(spdnn: Spdnn) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("words", "closed"),
+    [(["report"], ">&-"), (["infer", "--images", "10", *QUICK], ">&- 2>&-")],
+    ids=["stdout", "stdout and stderr"],
+)
+def test_closed_stream_is_no_error(spdnn: Spdnn, words: list[str], closed: str) -> None:
+    command = [sys.executable, "-m", "spdnn_cli", *spdnn.folders, *words]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # ---- devices
 
 

@@ -308,7 +308,7 @@ def test_a_newer_schema(tmp_path: Path) -> None:
         open_dataset(path)
     assert str(caught.value) == (
         f"{path}: has schema version 2; this program reads up to 1. "
-        "Update spdnn, or convert the data again."
+        "Update spdnn, or delete it and run spdnn convert."
     )
 
 
@@ -333,7 +333,7 @@ def assert_damaged(path: Path, read: Callable[[], object]) -> None:
         read()
     message = str(caught.value)
     assert message.startswith(f"{path}: is damaged or cut off (")
-    assert message.endswith("). Convert the data again.")
+    assert message.endswith("). Delete it, and run spdnn convert.")
     assert "\n" not in message
 
 

@@ -376,25 +376,28 @@ def shift_layers(
     ("widths", "shifts", "copies"),
     [
         ([64] * 5, [1, 63, 16, 40], 4),
-        ([128] * 4, [64, 100, 5], 31),
+        ([256] * 4, [64, 100, 5], 31),
+        ([64, 64, 48], [3, 16], 4),
         ([128, 128, 128, 96], [3, 20, 32], 5),  # fewer values at the end
         ([128, 96], [32], 4),  # fewer values from the first layer on
         ([128, 96, 64], [32, 32], 4),
         ([64, 32], [32], 4),
     ],
 )
-@pytest.mark.parametrize("weights", [(0.75, 1.0), (0.75, 0.75), (4096.0, 1.0)])
+@pytest.mark.parametrize("weights", [(0.5, 1.0), (0.75, 0.75), (4096.0, 1.0)])
 def test_shift_layers(
     widths: list[int], shifts: list[int], copies: int, weights: tuple[float, float]
 ) -> None:
-    """Classes with 1, 2, ... bits, and random images, against plain arithmetic."""
+    """Classes with 1, 2, ... bits, pairs of full ones, and random images; in plain arithmetic."""
     random = np.random.default_rng(7)
     width, neurons = widths[0], widths[0] * copies
     counts = np.arange(copies)[None, :, None] < np.arange(1, copies + 1)[:, None, None]
-    counts = counts & np.eye(width, dtype=bool)[[0, width // 2, width - 1], None, None, :]
+    one_class = np.eye(width, dtype=bool)
+    counts = counts & one_class[[0, width // 2, width - 1], None, None, :]
     bits = np.concatenate(
         [
             counts.reshape(-1, neurons),
+            np.tile(one_class | np.roll(one_class, 48, axis=1), copies),
             *(random.random((200, neurons)) < density for density in (2 / neurons, 0.03, 0.2, 0.8)),
             np.ones((1, neurons), bool),
         ]

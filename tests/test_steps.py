@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 
 from spdnn_cli.fold import fold, make_network
 from spdnn_cli.network import Layer
+from spdnn_cli.problem import NEURONS
 from spdnn_cli.radixnet import official_layers
-from spdnn_cli.steps import Product, Step, Steps, leading_shift_layers, make_step
+from spdnn_cli.steps import (
+    Product,
+    Step,
+    Steps,
+    fixed_point_unit,
+    leading_shift_layers,
+    make_step,
+)
 
 Floats = NDArray[np.float64]
 
@@ -192,3 +200,41 @@ def test_what_a_first_shift_layer_may_be(changes: dict[str, float], leading: int
     assert step.gather is not None
     assert step.gather.groups == layer.inputs // 16
     assert len(leading_shift_layers([step])) == leading
+
+
+@pytest.mark.parametrize("neurons", NEURONS)
+def test_the_official_numbers_are_multiples_of_an_80th(neurons: int) -> None:
+    assert fixed_point_unit(leading_shift_layers(official_steps(neurons, 5)), 32.0) == 80
+
+
+@pytest.mark.parametrize(
+    ("changes", "ymax", "unit"),
+    [
+        ({}, 32.0, 2),
+        ({"bias": -0.3}, 32.0, 10),
+        ({"bias": -0.1234567}, 32.0, None),  # no multiple of 1/1000 or more
+        ({}, 32.001, None),  # of 1/1000, but then the sum of two values is beyond 16 bits
+        ({"weight": 500.0}, 32.0, 1),
+        ({"weight": 200.5}, 32.0, 2),
+        ({"weight": 4096.0}, 32.0, None),  # 62 bits would add up beyond 16 bits
+        ({"bias": -40000.0}, 32.0, None),
+    ],
+)
+def test_units_of_shift_layers(changes: dict[str, float], ymax: float, unit: int | None) -> None:
+    shape = {"width": 16, "rows": 16, "shift": 4, "weight": 0.5, "bias": -1.0, "copies": 4}
+    layer = shift_layer(**(shape | changes))  # type: ignore[arg-type]
+    step = make_step(fold(layer), np.arange(layer.inputs, dtype=np.int32))
+    assert leading_shift_layers([step]) == [step]
+    assert fixed_point_unit([step], ymax) == unit
+
+
+def test_only_the_first_shift_layer_multiplies() -> None:
+    first, plain, scaled = (
+        shift_layer(16, 16, 4, weight, -1.0, copies)
+        for weight, copies in ((0.5, 4), (1.0, 1), (0.5, 1))
+    )
+    for second, unit in ((plain, 2), (scaled, None)):
+        steps = Steps(network_of([first, second]))
+        steps.extend([fold(first), fold(second)])
+        assert leading_shift_layers(steps.made) == steps.made
+        assert fixed_point_unit(steps.made, 32.0) == unit

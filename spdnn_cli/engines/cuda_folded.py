@@ -28,7 +28,7 @@ FIRST_LAYERS = 32
 """Layers prepared at first; twice as many each time that an image is still running at the end."""
 SHIFT_THREADS = 128
 MOST_SHIFT_LAYERS = 32
-MOST_STEP_THREADS = 512
+MOST_STEP_THREADS = 1024
 COPIED_SURVIVORS = 8192
 """Survivors that are copied with the counters; more take a second copy."""
 COUNTERS = 8
@@ -124,13 +124,12 @@ class FoldedEngine:
                 f"{self._shared_bytes} bytes of a block's shared memory",
                 hint="Use --engine tiled.",
             )
-        # Two blocks or more to a multiprocessor: one computes while the other waits.
-        self._images = next((k for k in (4, 2) if 2 * 8 * k * self._stride <= room), 1)
-        rows = max([64, *(product.rows for product in after)])
-        self._threads = min(MOST_STEP_THREADS, -(-rows // 64) * 32)
-        kernels = compile_kernels(
-            "folded_steps.cu", ("run_pool", "run_features"), {"IMAGES": self._images}
-        )
+        self._images = next((k for k in (4, 2) if 8 * k * self._stride <= room), 1)
+        rows = max([32, *(product.rows for product in after)])
+        split = 4 if rows <= 64 else 2 if rows <= 256 else 1
+        self._threads = min(MOST_STEP_THREADS, -(-rows * split // 32) * 32)
+        macros = {"IMAGES": self._images, "SPLIT": split}
+        kernels = compile_kernels("folded_steps.cu", ("run_pool", "run_features"), macros)
         self._run_steps = kernels["run_features" if self._shift is None else "run_pool"]
         self._run_steps.max_dynamic_shared_size_bytes = 8 * self._images * self._stride
         if self._shift is not None:

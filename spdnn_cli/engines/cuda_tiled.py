@@ -20,6 +20,7 @@ from spdnn_cli.engines.cuda_common import (
     memory_budget,
     memory_errors_explained,
 )
+from spdnn_cli.engines.cuda_tuning import tuned_shape
 from spdnn_cli.engines.cuda_weights import LayerTables, WeightStore
 from spdnn_cli.errors import DeviceError
 from spdnn_cli.kernel_source import compile_kernels
@@ -63,7 +64,9 @@ class TiledEngine:
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
             device = self._cupy.cuda.Device()
             self._multiprocessors = device.attributes["MultiProcessorCount"]
-            self.shape = self._wanted_shape or TileShape(16, 4, 64)
+        with self._options.stopwatch.stage("prepare"):
+            self.shape = self._wanted_shape or tuned_shape(network, self._options, TiledEngine)
+        with self._options.stopwatch.stage("compile"):
             self._kernels = compile_kernels("tiled.cu", LAYER_KERNELS, self.shape.macros)
             self._kernels |= compile_kernels("images.cu", IMAGE_KERNELS, self.shape.macros)
         with memory_errors_explained("the network's weights"), self._stream:
