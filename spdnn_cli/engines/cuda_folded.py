@@ -12,6 +12,8 @@ are read and prepared as far as images live.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ FIRST_LAYERS = 32
 SHIFT_THREADS = 128
 MOST_SHIFT_LAYERS = 32
 MOST_STEP_THREADS = 1024
+NARROW_ROWS = 64
+"""Layers this narrow have four lanes to a row: they wait for memory, not for instructions."""
 COPIED_SURVIVORS = 8192
 """Survivors that are copied with the counters; more take a second copy."""
 COUNTERS = 8
@@ -126,8 +130,10 @@ class FoldedEngine:
             )
         self._images = next((k for k in (4, 2) if 8 * k * self._stride <= room), 1)
         rows = max([32, *(product.rows for product in after)])
-        split = 4 if rows <= 64 else 2 if rows <= 256 else 1
-        self._threads = min(MOST_STEP_THREADS, -(-rows * split // 32) * 32)
+        split = 4 if rows <= NARROW_ROWS else 1
+        alone = 2 * 8 * self._images * self._stride > room  # on its multiprocessor
+        most = MOST_STEP_THREADS if alone else MOST_STEP_THREADS // 2
+        self._threads = min(most, -(-rows * split // 32) * 32)
         macros = {"IMAGES": self._images, "SPLIT": split}
         kernels = compile_kernels("folded_steps.cu", ("run_pool", "run_features"), macros)
         self._run_steps = kernels["run_features" if self._shift is None else "run_pool"]
@@ -140,7 +146,7 @@ class FoldedEngine:
         """Bring the tables to the device, and put a run into a graph: one launch for all of it."""
         with self._options.stopwatch.stage("prepare"):
             tables = _tables(self._steps.made, self._images)
-            self._terms = np.array([step.terms for step in self._steps.made], np.int64)
+            self._terms = [step.terms for step in self._steps.made]
         with self._options.stopwatch.stage("upload"), memory_errors_explained("the network"):
             with self._stream:
                 self._tables = [self._cupy.asarray(table) for table in tables]
@@ -193,12 +199,15 @@ class FoldedEngine:
             self._copy(self._copied, first + found)
             self._stream.synchronize()
         categories = np.sort(self._on_host[first : first + found])
-        entered, retired = self._on_host[COUNTERS:first].reshape(2, -1)[:, : len(self._terms)]
-        ran = int(np.count_nonzero(entered))
-        running = np.append(entered[1:ran], found - retired.sum())
-        alive = running + np.cumsum(retired[:ran])
-        executed = int(entered[:ran] @ self._terms[:ran])
-        return Inference(categories, executed, tuple(alive.tolist()))
+        # Plain lists: a run takes some ten microseconds, and so would NumPy on these few numbers.
+        prepared, depth = len(self._terms), self._network.depth
+        entered = self._on_host[COUNTERS : COUNTERS + prepared].tolist()
+        retired = self._on_host[COUNTERS + depth : COUNTERS + depth + prepared].tolist()
+        ran = prepared if entered[-1] else entered.index(0)
+        running = [*entered[1:ran], found - sum(retired)]
+        alive = tuple(map(add, running, accumulate(retired)))
+        executed = sum(map(mul, entered, self._terms))
+        return Inference(categories, executed, alive)
 
     def _copy(self, first: int, last: int) -> None:
         """Copy a part of the outcome to the host."""
