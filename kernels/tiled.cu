@@ -179,8 +179,8 @@ __device__ inline void finish(float (&sums)[OUTPUTS][MINIBATCH], const float* bi
 
 // Bring the tables of the next layer into the L2 cache: no multiplication there waits for memory.
 __device__ inline void prefetch(const char* tables, size_t bytes) {
-  const size_t thread = (blockIdx.y * gridDim.x + blockIdx.x) * BLOCKSIZE + threadIdx.x;
-  const size_t threads = (size_t)gridDim.x * gridDim.y * BLOCKSIZE;
+  const size_t thread = blockIdx.x * BLOCKSIZE + threadIdx.x;
+  const size_t threads = (size_t)gridDim.x * BLOCKSIZE;
   for (size_t at = thread * CACHE_LINE; at < bytes; at += threads * CACHE_LINE)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(tables + at));
 }
@@ -188,11 +188,9 @@ __device__ inline void prefetch(const char* tables, size_t bytes) {
 // One layer. `inputs` and `outputs` count stored neurons. `alive` is the layer's row of words and
 // `before` that of the layer before; null: there is none. `next` are the next layer's tables.
 //
-// The grid: x is one block for each multiprocessor, y how many run side by side on one. Blocks of
-// equal x, which the hardware places on one multiprocessor, take the same outputs and weights for
-// different groups: what one reads, the others find in the L1 cache. They go through all pairs of
-// groups and blocks of outputs; every other layer from the last group to the first, because the
-// groups that were stored last may still be in the L2 cache.
+// The grid is as many blocks as run at once. They go through all pairs of groups and blocks of
+// outputs; every other layer from the last group to the first, because the groups that were stored
+// last may still be in the L2 cache.
 template <int SOURCE>
 __global__ void __launch_bounds__(BLOCKSIZE, BLOCKS_WANTED)
     layer(const void* from, float* to, int inputs, int outputs, float ymax, int backwards,
@@ -206,12 +204,8 @@ __global__ void __launch_bounds__(BLOCKSIZE, BLOCKS_WANTED)
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   const int blocks = outputs / BLOCK_OUTPUTS, groups = control->groups;
   const bool moved = SOURCE == MOVED && control->moved;
-  const int pairs_each = (groups * blocks + gridDim.x - 1) / gridDim.x;
-  const int together = min((int)gridDim.y, pairs_each);
-  if (blockIdx.y >= together) return;
-  for (int unit = blockIdx.x;; unit += gridDim.x) {
-    const int turn = unit / blocks * together + blockIdx.y, block = unit % blocks;
-    if (turn >= groups) return;
+  for (int unit = blockIdx.x; unit < groups * blocks; unit += gridDim.x) {
+    const int turn = unit / blocks, block = unit % blocks;
     const int group = backwards ? groups - 1 - turn : turn;
     // In a group of dead images alone all values are zero; nobody will read them.
     if (SOURCE != BITS && before != nullptr && !moved && before[group] == 0) continue;

@@ -37,7 +37,7 @@ MOST_GROUPS = 65535
 """CUDA's limit for the second number of a grid."""
 SURVEYS_AT_FIRST, SURVEYS_THEN = 16, 32
 """Live images are counted after each of the first layers, and then after every so many."""
-MOVE_SHARE = 0.6
+MOVE_SHARE = 0.8
 """Live images close up when they fill no more than this share of the slots in use."""
 
 
@@ -187,7 +187,7 @@ class TiledEngine:
             np.uintp(next_tables), np.uintp(next_bytes),
             *(np.uintp(tables + offset) for offset in layer.offsets),
         )  # fmt: skip
-        grid = (self._multiprocessors, self._blocks_together(name, layer))
+        grid = (self._multiprocessors * self._blocks_together(name, layer),)
         kernel = self._kernels[name]
         kernel(grid, (self.shape.blocksize,), arguments, shared_mem=layer.shared_bytes)
         self._weights.release(k, self._stream)

@@ -32,7 +32,7 @@ CANDIDATES = (
     TileShape(minibatch=24, outputs=4, blocksize=64),
     TileShape(minibatch=8, outputs=4, blocksize=128),
     TileShape(minibatch=16, outputs=2, blocksize=128),
-    TileShape(minibatch=32, outputs=2, blocksize=128),
+    TileShape(minibatch=16, outputs=4, blocksize=64, panel=16),
     TileShape(minibatch=12, outputs=1, blocksize=256, panel=4, buffer_bytes=24 << 10),
 )
 """The last one has the paper's numbers."""

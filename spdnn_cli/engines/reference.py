@@ -13,8 +13,8 @@ BYTES_AT_A_TIME = 1 << 29
 """Size of one float64 array of values: more images than fit are taken in turn."""
 TIE = 1e-6
 """The challenge's biases are decimal numbers, which float32 holds to 6e-8 of their size, and its
-early layers have sums that cancel them exactly. What is left of such a sum, here after a few layers,
-is rounding, not a value: without this an image would live on by 1e-8."""
+early layers have sums that cancel them exactly. What is left of such a sum, here after a few
+layers, is rounding, not a value: without this an image would live on by 1e-8."""
 
 
 class ReferenceEngine:
