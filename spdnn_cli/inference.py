@@ -104,6 +104,7 @@ def run(
         "engine_reason": choice.reason,
         "device": choice.device,
         "threads": options.threads,
+        "device_memory": options.device_memory,
         "shortcuts": asdict(engine.shortcuts),
         "dataset": _provenance(workspace, dataset, layers),
         "survivors": len(inference.categories),

@@ -72,8 +72,15 @@ def _row(record: dict[str, Any]) -> tuple[int, int, int, str]:
 
 def _engine(record: dict[str, Any]) -> str:
     """The column of a run: its engine, with what makes it another one."""
-    retire = record["shortcuts"]["finished_images_retired"] or record["engine"] != "cpu"
-    return f"{record['engine']}{'' if retire else ' --no-retire'} ({record['threads']} threads)"
+    shortcuts, memory = record["shortcuts"], record.get("device_memory")
+    parts = [record["engine"]]
+    if shortcuts["twins_folded"] and not shortcuts["finished_images_retired"]:
+        parts.append("--no-retire")
+    if memory is not None:
+        parts.append(f"in {memory / 1e9:g} GB")
+    if record["device"] == "cpu":
+        parts.append(f"({record['threads']} threads)")
+    return " ".join(parts)
 
 
 def _rate(record: dict[str, Any] | None) -> str:
