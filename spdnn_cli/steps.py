@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from spdnn_cli.network import Float32, FoldedLayer, Int32, Int64, Network
+from spdnn_cli.network import Float32, FoldedLayer, Int32, Int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,7 @@ class Step:
 class Steps:
     """The steps of a network, made in order, layer by layer, as far as they are asked for."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self) -> None:
         self.made: list[Step] = []
 
     def extend(self, layers: list[FoldedLayer]) -> None:

@@ -80,7 +80,7 @@ def test_steps_follow_the_classes_from_layer_to_layer() -> None:
     random = np.random.default_rng(5)
     plain = [layer_of(random_matrix(random, 9, 9, 0.4, np.array([1, 2]))) for _ in range(4)]
     network = network_of(plain)
-    at_once, bit_by_bit = Steps(network), Steps(network)
+    at_once, bit_by_bit = Steps(), Steps()
     at_once.extend(list(network.layers))
     for layer in network.layers:
         bit_by_bit.extend([layer])
@@ -152,7 +152,7 @@ def test_a_weight_or_bias_that_all_share() -> None:
 
 def official_steps(neurons: int, layers: int) -> list[Step]:
     network = make_network(list(official_layers(neurons, 0, layers)), 32.0)
-    steps = Steps(network)
+    steps = Steps()
     steps.extend(list(network.layers))
     return steps.made
 
@@ -234,7 +234,7 @@ def test_only_the_first_shift_layer_multiplies() -> None:
         for weight, copies in ((0.5, 4), (1.0, 1), (0.5, 1))
     )
     for second, unit in ((plain, 2), (scaled, None)):
-        steps = Steps(network_of([first, second]))
+        steps = Steps()
         steps.extend([fold(first), fold(second)])
         assert leading_shift_layers(steps.made) == steps.made
         assert fixed_point_unit(steps.made, 32.0) == unit

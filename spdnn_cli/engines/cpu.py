@@ -48,7 +48,7 @@ class CpuEngine:
 
             self._kernels, self._lanes = cpu_kernels, simd.LANES
         self._network = network
-        self._steps = Steps(network)
+        self._steps = Steps()
         self._extend(FIRST_LAYERS if self._options.retire else network.depth)
         final = network.saturation_is_final
         self._final = final if self._options.retire else np.zeros_like(final)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +120,7 @@ class DeviceLayer:
     bias: Any
 
 
-class HostDrivenEngine:
+class HostDrivenEngine(ABC):
     """A yardstick: plain layers in CSR on the device; the host asks after each layer who lives.
 
     A child names its kernels and says how a batch starts, how a layer runs and how dead images
@@ -136,17 +137,17 @@ class HostDrivenEngine:
         self._options = options
         self._stopwatch = options.stopwatch
 
+    @abstractmethod
     def _start(self, rows: Any, images: int) -> None:
         """Begin with the inputs `rows` (cupy.ndarray) of a batch of `images` images."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run_layer(self, layer: DeviceLayer, images: int, lives: Any) -> None:
         """Run a layer; set lives[image] (cupy uint8) where an output is not zero."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _keep(self, live: Int32, images: int, neurons: int) -> None:
         """Go on with the images `live` (places, ascending) of the `images` there are."""
-        raise NotImplementedError
 
     def prepare(self, network: Network) -> None:
         self._network = network
