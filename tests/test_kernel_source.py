@@ -40,7 +40,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-def test_in_a_checkout() -> None:
+def test_in_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_source, "PACKAGE", CHECKOUT / "spdnn_cli")
     assert kernels_folder() == CHECKOUT / "kernels"
 
 
