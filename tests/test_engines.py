@@ -20,7 +20,7 @@ from networks import (
     random_matrix,
 )
 
-from spdnn_cli import engines
+from spdnn_cli import cli, convert, engines
 from spdnn_cli.digits import synthetic_features
 from spdnn_cli.engines import ENGINES, EngineOptions, Inference
 from spdnn_cli.errors import EngineError
@@ -477,3 +477,9 @@ def test_an_engine_that_is_not_there() -> None:
     with pytest.raises(EngineError) as caught:
         engines.create("gpu", EngineOptions())
     assert str(caught.value) == wanted
+
+
+def test_the_command_line_offers_every_engine_and_source() -> None:
+    # cli.py repeats the names, so that --help need not import the engines.
+    assert set(cli.ENGINE_NAMES) == {"auto", *engines.ENGINES}
+    assert cli.SOURCE_NAMES == convert.SOURCES
