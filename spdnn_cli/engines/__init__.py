@@ -85,34 +85,21 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineEntry:
-    """Where an engine is found, and what it is."""
+    """Which device an engine runs on, and where its class is."""
 
     device: str
     module: str
     class_name: str
-    summary: str
 
 
 ENGINES = {
-    "reference": EngineEntry(
-        "cpu", "reference", "ReferenceEngine", "SciPy, float64, layer by layer: the oracle"
-    ),
-    "cpu-layered": EngineEntry(
-        "cpu", "cpu_layered", "CpuLayeredEngine", "Numba, layer by layer, dead images dropped"
-    ),
-    "cpu": EngineEntry("cpu", "cpu", "CpuEngine", "Numba, twins folded, finished images retired"),
-    "baseline": EngineEntry(
-        "cuda", "cuda_baseline", "BaselineEngine", "CSR, one thread an output and image"
-    ),
-    "cusparse": EngineEntry(
-        "cuda", "cuda_cusparse", "CusparseEngine", "the library's product, bias and clip fused"
-    ),
-    "tiled": EngineEntry(
-        "cuda", "cuda_tiled", "TiledEngine", "the paper's kernel: staged, tiled, any network"
-    ),
-    "folded": EngineEntry(
-        "cuda", "cuda_folded", "FoldedEngine", "on the chip, twins folded, finished images retired"
-    ),
+    "reference": EngineEntry("cpu", "reference", "ReferenceEngine"),
+    "cpu-layered": EngineEntry("cpu", "cpu_layered", "CpuLayeredEngine"),
+    "cpu": EngineEntry("cpu", "cpu", "CpuEngine"),
+    "baseline": EngineEntry("cuda", "cuda_baseline", "BaselineEngine"),
+    "cusparse": EngineEntry("cuda", "cuda_cusparse", "CusparseEngine"),
+    "tiled": EngineEntry("cuda", "cuda_tiled", "TiledEngine"),
+    "folded": EngineEntry("cuda", "cuda_folded", "FoldedEngine"),
 }
 
 
