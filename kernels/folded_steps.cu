@@ -18,7 +18,7 @@
 // Why it is fast. A state never leaves the chip. An index is read once for IMAGES images, which lie
 // next to each other, so that one 16-byte access to shared memory serves four multiply-adds. Blocks
 // take images from a queue, and a block whose images have finished takes the next.
-#include "common.cuh"
+#include "folded.cuh"
 
 #ifndef IMAGES
 #define IMAGES 4
@@ -60,21 +60,12 @@ struct Program {
   const float* bias;
 };
 
-// Where a run ends: its depth, and which layers may be skipped by saturated images.
+// Where a run begins and ends: first layer, layers prepared, whether the network has no more, and
+// which layers may be skipped by saturated images.
 struct Extent {
-  int first, prepared, depth;
+  int first, prepared, is_whole;
   float ymax;
   const unsigned char* saturation_is_final;
-};
-
-// What comes out. counts: [0] the queue, [1] survivors, [2] images that were still running when the
-// prepared layers ended. entered, retired: images that entered each layer, and that were saturated
-// for good after it.
-struct Outcome {
-  int* counts;
-  int* entered;
-  int* retired;
-  int* survivors;
 };
 
 __device__ inline Values part_of_sum(const Program& program, const Product& product, int row,
@@ -166,11 +157,6 @@ __device__ inline unsigned run_layer(const Program& program, const Step& step, c
   return *seen;
 }
 
-__device__ inline void add_survivors(const Outcome& outcome, const int* image, unsigned survive) {
-  if (threadIdx.x < IMAGES && survive >> threadIdx.x & 1)
-    outcome.survivors[atomicAdd(&outcome.counts[1], 1)] = image[threadIdx.x];
-}
-
 // Take the images of a block through the layers. `running`: bit i: image i. `seen`: three words of
 // flags, used in turn: while some threads still read one, and others set the next, the third is
 // cleared.
@@ -181,7 +167,7 @@ __device__ inline void run_images(const Program& program, const Extent& extent,
   for (int layer = extent.first; layer < extent.prepared && running; ++layer) {
     if (threadIdx.x == 0) {
       seen[(layer + 1) % 3] = 0;
-      atomicAdd(&outcome.entered[layer], __popc(running));
+      atomicAdd(&outcome.entered()[layer], __popc(running));
     }
     const bool is_final = extent.saturation_is_final[layer + 1];
     Step next = step;
@@ -196,25 +182,26 @@ __device__ inline void run_images(const Program& program, const Extent& extent,
     const unsigned finished = is_final ? running & ~(flags >> 16) : 0;
     running &= ~finished;
     add_survivors(outcome, image, finished);
-    if (finished && threadIdx.x == 0) atomicAdd(&outcome.retired[layer], __popc(finished));
+    if (finished && threadIdx.x == 0) atomicAdd(&outcome.retired()[layer], __popc(finished));
   }
-  if (extent.prepared == extent.depth)
+  if (extent.is_whole)
     add_survivors(outcome, image, running);
   else if (running && threadIdx.x == 0)
-    atomicAdd(&outcome.counts[2], __popc(running));
+    atomicAdd(&outcome.counters[UNFINISHED], __popc(running));
 }
 
-// The arguments that both kernels share: the program's tables, its extent, and the outcome.
+// The arguments that both kernels share: the program's tables, its extent, and the outcome. The host
+// reads `on_host`.
 #define RUN_PARAMETERS                                                                           \
-  const Step *steps, const unsigned short *indices, const float *weights, const float *bias,       \
-      int first_layer, int prepared, int depth, float ymax,                   \
-      const unsigned char *saturation_is_final, int *counts, int *entered, int *retired,              \
-      int *survivors
+  const Step *steps, const unsigned short *indices, const float *weights, const float *bias,     \
+      int first_layer, int prepared, int is_whole, float ymax,                                   \
+      const unsigned char *saturation_is_final, int *counters, int *on_host
 
 // Take groups of IMAGES images from the queue. fill(first, images, values, image) loads a group.
 template <class Fill>
 __device__ inline void run_queue(const Program& program, const Extent& extent,
-                                 const Outcome& outcome, int count, int stride, Fill fill) {
+                                 const Outcome& outcome, int* on_host, int count, int stride,
+                                 Fill fill) {
   extern __shared__ float4 shared[];
   Values* values = reinterpret_cast<Values*>(shared);
   __shared__ int next, image[IMAGES];
@@ -222,24 +209,25 @@ __device__ inline void run_queue(const Program& program, const Extent& extent,
   while (true) {
     __syncthreads();
     if (threadIdx.x == 0) {
-      next = atomicAdd(&outcome.counts[0], 1);
+      next = atomicAdd(&outcome.counters[GROUPS], 1);
       seen[0] = seen[1] = seen[2] = 0;
     }
     __syncthreads();
     const int first = next * IMAGES;
-    if (first >= count) return;
+    if (first >= count) break;
     const int images = min(IMAGES, count - first);
     fill(first, images, values, image);
     __syncthreads();
     run_images(program, extent, outcome, image, ALL_IMAGES >> (IMAGES - images), values,
                values + stride, seen);
   }
+  publish(outcome, on_host);
 }
 
-// Images from the pool of `shift_images`: float32 (.., width); their numbers; how many there are.
+// Images from the pool of `shift_images`: float32 (.., width), and their numbers.
 // stride: Values between the two sides in shared memory.
 extern "C" __global__ void run_pool(RUN_PARAMETERS, const float* pool, const int* pool_image,
-                                    const int* pool_count, int width, int stride) {
+                                    int width, int stride) {
   const auto fill = [=](int first, int images, Values* values, int* image) {
     if (threadIdx.x < images) image[threadIdx.x] = pool_image[first + threadIdx.x];
 #pragma unroll
@@ -248,8 +236,8 @@ extern "C" __global__ void run_pool(RUN_PARAMETERS, const float* pool, const int
         values[c].of[i] = i < images ? pool[(size_t)(first + i) * width + c] : 0.0f;
   };
   run_queue({steps, indices, weights, bias},
-            {first_layer, prepared, depth, ymax, saturation_is_final}, {counts, entered, retired, survivors},
-            *pool_count, stride, fill);
+            {first_layer, prepared, is_whole, ymax, saturation_is_final}, {counters, prepared}, on_host,
+            __ldcg(counters + POOLED), stride, fill);
 }
 
 // Images as they come: packed bits where `bits`, else float32 (images, neurons).
@@ -271,6 +259,6 @@ extern "C" __global__ void run_features(RUN_PARAMETERS, const void* features, in
       }
   };
   run_queue({steps, indices, weights, bias},
-            {first_layer, prepared, depth, ymax, saturation_is_final}, {counts, entered, retired, survivors},
+            {first_layer, prepared, is_whole, ymax, saturation_is_final}, {counters, prepared}, on_host,
             count, stride, fill);
 }

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from spdnn_cli.network import Float32, FoldedLayer, Int32, Int64
+from spdnn_cli.network import Float32, FoldedLayer, Int32, Int64, Layer, Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +198,36 @@ def make_step(layer: FoldedLayer, value_of: Int32) -> Step:
     return Step(_product(gather), _product(apply), core.bias, layer.output_class)
 
 
+def folded_network(network: Network) -> Network:
+    """The network between the class values, as plain layers: a neuron for each class.
+
+    It has the same categories: an image has a class value that is not zero where it has a neuron
+    that is not. No layer is marked as keeping saturated images.
+    """
+    layers, values = [], np.arange(network.layers[0].inputs, dtype=np.int32)
+    for layer in network.layers:
+        step = make_step(layer, values)
+        whole = step.apply if step.gather is None else _after(step.apply, step.gather)
+        core = Layer(whole.columns, whole.offsets, whole.indices, whole.weights, step.bias)
+        own = [np.arange(size, dtype=np.int32) for size in (core.inputs, core.outputs)]
+        layers.append(FoldedLayer(core, *own))
+        values = layer.output_class
+    edges = np.array([layer.core.edges for layer in layers], np.int64)
+    return Network(layers, network.ymax, np.zeros(len(layers), np.bool_), edges)
+
+
+def _after(second: Product, first: Product) -> Product:
+    """One product in place of two."""
+    matrices = [
+        sparse.csr_matrix((p.weights.astype(np.float64), p.indices, p.offsets), (p.rows, p.columns))
+        for p in (second, first)
+    ]
+    return _product(matrices[0] @ matrices[1])
+
+
 def _product(matrix: sparse.csr_matrix) -> Product:
     matrix.sum_duplicates()
+    matrix.sort_indices()
     return Product(
         matrix.shape[1],
         matrix.indptr.astype(np.int64),

@@ -12,11 +12,24 @@ import pytest
 from hypothesis import given, settings
 from networks import bit_features, float_features, layer_of, network_of, problems
 
-from spdnn_cli.engines import ENGINES, EngineOptions, Inference, create, cuda_tuning
+from spdnn_cli import stream
+from spdnn_cli.engines import (
+    ENGINES,
+    EngineOptions,
+    Inference,
+    Shortcuts,
+    create,
+    cuda_folded,
+    cuda_folded_program,
+    cuda_tuning,
+)
 from spdnn_cli.engines.cuda_common import import_cupy
 from spdnn_cli.engines.cuda_tiled import TiledEngine
 from spdnn_cli.errors import DeviceError
+from spdnn_cli.fold import make_network
 from spdnn_cli.network import Features, Layer, Network
+from spdnn_cli.problem import YMAX
+from spdnn_cli.radixnet import official_layers
 from spdnn_cli.tile import TileShape
 
 CUDA_ENGINES = [name for name, entry in ENGINES.items() if entry.device == "cuda"]
@@ -200,6 +213,78 @@ def test_the_tile_shape_is_tried_out_once(
     choices.write_text("{ mangled")
     with pytest.raises(TypeError):  # it tries again
         cuda_tuning.tuned_shape(network, EngineOptions(), TiledEngine)
+
+
+def challenge_problem(neurons: int, images: int, depth: int) -> tuple[Network, Features]:
+    """The first layers of an official network; random blocks of bits, some of which live long."""
+    random = np.random.default_rng(7)
+    on = np.zeros((images, neurons), np.bool_)
+    for image, share in zip(on, random.random(images), strict=True):
+        image[: int(share * neurons)] = random.random(int(share * neurons)) < 0.9
+    return make_network(list(official_layers(neurons, 0, depth)), YMAX), bit_features(on)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("retire", [True, False])
+@pytest.mark.parametrize("neurons", [1024, 4096, 16384])
+def test_both_kernels_of_folded_layers(
+    device: Any, monkeypatch: pytest.MonkeyPatch, neurons: int, retire: bool
+) -> None:
+    network, features = challenge_problem(neurons, 301, 26)
+    options = EngineOptions(retire=retire)
+    special = run(create("folded", options), network, features, runs=3)
+    monkeypatch.setattr(cuda_folded_program, "gather_tables", lambda *_: None)
+    general = run(create("folded", options), network, features, runs=3)
+    wanted = reference(network, features)
+    assert 0 < len(wanted.categories) < 301
+    assert special.categories.tolist() == wanted.categories.tolist()
+    assert general.categories.tolist() == wanted.categories.tolist()
+    assert special.alive == general.alive
+    if not retire:
+        assert special.alive == wanted.alive
+
+
+@pytest.mark.gpu
+def test_images_that_outlive_the_prepared_layers(
+    device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_folded, "FIRST_LAYERS", 7)
+    network, features = challenge_problem(1024, 301, 40)
+    inference = run(create("folded", EngineOptions()), network, features, runs=2)
+    assert inference.categories.tolist() == reference(network, features).categories.tolist()
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 50 * 128)
+    engine = create("folded", EngineOptions())
+    engine.prepare(network)
+    streamed, _ = stream.Stream(engine, features, 2, 10).run()
+    assert len(streamed.categories) >= 2 * len(inference.categories)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["folded", "tiled"])
+def test_a_stream_of_images(device: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(stream, "CHUNK_BYTES", 50 * 128)
+    network, features = challenge_problem(1024, 301, 20)
+    engine = create(name, EngineOptions())
+    engine.prepare(network)
+    streaming = stream.Stream(engine, features, 3, 100)
+    once = reference(network, features)
+    categories = np.concatenate([once.categories + 301 * k for k in range(4)])
+    for _ in range(2):
+        inference, report = streaming.run()
+        assert inference.categories.tolist() == categories[categories < 1003].tolist()
+        assert (report.chunk_images, report.chunks, report.bytes) == (50, 23, 1003 * 128)
+    assert (report.bus_bytes_per_s is None) == (name == "tiled")
+
+
+@pytest.mark.gpu
+def test_values_that_do_not_fit_on_the_chip(device: Any) -> None:
+    network, features = random_problem([70_000, 500, 300], 20, 60, bits=True)
+    engine = create("folded", EngineOptions())
+    inference = run(engine, network, features)
+    wanted = reference(network, features)
+    assert inference.categories.tolist() == wanted.categories.tolist()
+    assert inference.alive == wanted.alive
+    assert engine.shortcuts == Shortcuts(True, True, False)
 
 
 def test_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:

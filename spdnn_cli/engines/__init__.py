@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spdnn_cli.errors import EngineError
@@ -22,6 +22,10 @@ class Shortcuts:
     dead_images_dropped: bool
     twins_folded: bool
     finished_images_retired: bool
+
+    def with_twins_folded(self) -> Shortcuts:
+        """The same, on a folded network."""
+        return replace(self, twins_folded=True)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ ENGINES = {
 MOST_FOLDED_SHARE = 0.5
 """`auto` folds where the cores keep no more than this share of the edges."""
 MOST_FOLDED_VALUES = 12_000
-"""`auto` takes `folded` where two copies of an image's values fit in 96 KiB of shared memory."""
+"""Two copies of so many values of an image fit in 96 KiB of shared memory."""
 
 
 def create(name: str, options: EngineOptions) -> Engine:
@@ -165,7 +169,7 @@ def _best(device: str, network: Network) -> Choice:
         return Choice(plain, device, f"there are few twins to fold: {left}")
     widest = max(layer.core.outputs for layer in first)
     if device == "cuda" and widest > MOST_FOLDED_VALUES:
-        return Choice(plain, device, f"{widest} folded values of an image do not fit on the chip")
+        left += f"; layer by layer: {widest} values of an image do not fit on the chip"
     return Choice(folded, device, f"folding twins, {left}")
 
 

@@ -1,16 +1,17 @@
 """The `folded` engine: the folded network on one GPU, each image on the chip from bits to end.
 
-1. Leading shift layers (`steps.leading_shift_layers`) behind 0/1 inputs: an image in the registers
-   of a few lanes (kernels/folded_shift.cu). What outlives them goes to a pool.
-2. All other layers: a few images at a time in the shared memory of a block
-   (kernels/folded_steps.cu), from the pool, or from the inputs where step 1 does not apply.
+Layers are read and prepared as far as images live (cuda_folded_program.py has the kernels). A run
+is one CUDA graph, and its last block writes the outcome to the host's memory, so that nothing is
+copied, and the host only watches for the run's number.
 
-A run is one CUDA graph: clear the counters, the two kernels, and the copy of the outcome. Layers
-are read and prepared as far as images live.
+Where the values of an image do not fit in the shared memory of a block, the folded layers run one
+by one through the `tiled` engine.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from operator import add, mul
 from typing import Any
@@ -19,22 +20,27 @@ import numpy as np
 
 from spdnn_cli.engines import EngineOptions, Inference, Shortcuts
 from spdnn_cli.engines.cuda_common import import_cupy, memory_errors_explained
-from spdnn_cli.engines.cuda_folded_tables import ShiftShape, step_tables
-from spdnn_cli.errors import EngineError
-from spdnn_cli.kernel_source import compile_kernels
-from spdnn_cli.network import Features, Network
-from spdnn_cli.steps import Steps
+from spdnn_cli.engines.cuda_folded_program import (
+    COUNTERS,
+    RUN,
+    SURVIVORS,
+    UNFINISHED,
+    FoldedProgram,
+    RunBuffers,
+)
+from spdnn_cli.engines.cuda_tiled import TiledEngine
+from spdnn_cli.errors import DeviceError
+from spdnn_cli.network import Features, FoldedLayer, Network
+from spdnn_cli.steps import folded_network
 
 FIRST_LAYERS = 32
 """Layers prepared at first; twice as many each time that an image is still running at the end."""
-SHIFT_THREADS = 128
-MOST_STEP_THREADS = 1024
-NARROW_ROWS = 64
-"""Layers this narrow have four lanes to a row: they wait for memory, not for instructions."""
-COPIED_SURVIVORS = 8192
-"""Survivors that are copied with the counters; more take a second copy."""
-COUNTERS = 8
-"""The outcome begins with: queue of images, pool, queue of groups, survivors, still running."""
+POLLS = 20_000
+"""Looks at the run's number before asking the driver whether all is well."""
+NOT_READY = 600
+"""cudaErrorNotReady."""
+LANES = 2
+"""Chunks of a stream on the device at a time: one is copied while another one is run."""
 
 
 class FoldedEngine:
@@ -51,164 +57,227 @@ class FoldedEngine:
     def prepare(self, network: Network) -> None:
         with self._options.stopwatch.stage("compile"):
             self._cupy = import_cupy()
-            self._stream = self._cupy.cuda.Stream(non_blocking=True)
-            attributes = self._cupy.cuda.Device().attributes
-            self._multiprocessors = attributes["MultiProcessorCount"]
-            self._shared_bytes = attributes["MaxSharedMemoryPerBlockOptin"]
         self._network = network
         final = network.saturation_is_final
         self._final = final if self._options.retire else np.zeros_like(final)
-        self._steps = Steps()
-        self._extend(FIRST_LAYERS if self._options.retire else network.depth)
+        self._read: list[FoldedLayer] = []
+        self._read_layers(FIRST_LAYERS if self._options.retire else network.depth)
+        self._by_layers: TiledEngine | None = None
 
     def upload(self, features: Features) -> None:
-        cupy, stopwatch = self._cupy, self._options.stopwatch
-        self._features = features
-        self._shift = ShiftShape.of(self._steps.made, features, self._network.ymax)
-        with stopwatch.stage("compile"):
-            self._compile()
-        with stopwatch.stage("upload"), memory_errors_explained("the images"), self._stream:
-            self._inputs = cupy.asarray(features.array)
-            if self._shift is not None:
-                self._pool = cupy.empty((features.images, self._shift.rows), np.float32)
-                self._pool_image = cupy.empty(features.images, np.int32)
-            self._first_survivor = COUNTERS + 2 * self._network.depth
-            size = self._first_survivor + features.images
-            self._outcome = cupy.empty(size, np.int32)
-            self._copied = min(size, self._first_survivor + COPIED_SURVIVORS)
-            memory = cupy.cuda.alloc_pinned_memory(4 * size)
-            self._on_host = np.frombuffer(memory, np.int32, size)
-            self._stream.synchronize()
-        self._capture()
+        self._lanes: list[Lane] = []
+        self._make_program(features)
+        if not self._program.fits:
+            self._run_by_layers(features)
+            return
+        with self._options.stopwatch.stage("upload"), memory_errors_explained("the images"):
+            lane = Lane(features, features.images)
+            lane.copy(features)
+            lane.stream.synchronize()
+        self._lanes = [lane]
+        self._attach()
 
     def infer(self) -> Inference:
-        while True:
-            self._graph.launch(self._stream)
-            self._stream.synchronize()
-            prepared, depth = len(self._steps.made), self._network.depth
-            if self._on_host[4] == 0 or prepared == depth:
-                return self._collect()
-            self._extend(2 * prepared)
-            with self._options.stopwatch.stage("compile"):
-                self._compile()
-            self._capture()
+        if self._by_layers is not None:
+            return self._by_layers.infer()
+        lane = self._lanes[0]
+        lane.start(lane.images)
+        return self._finish(lane)
+
+    def stream(self, chunks: Iterable[Features]) -> Iterator[Inference]:
+        """Run chunk after chunk; the next one is copied to the device meanwhile.
+
+        The arrays should lie in pinned memory (`pinned`), or copies do not overlap. No chunk may
+        have more images than the features that were uploaded.
+        """
+        if self._by_layers is not None:
+            for chunk in chunks:
+                self._by_layers.upload(chunk)
+                yield self._by_layers.infer()
+            return
+        while len(self._lanes) < LANES:
+            first = self._lanes[0]
+            self._lanes.append(Lane(first.features, first.images))
+            self._lanes[-1].attach(self._program)
+        running: list[Lane] = []
+        for number, chunk in enumerate(chunks):
+            lane = self._lanes[number % LANES]
+            if len(running) == LANES:
+                yield self._finish(running.pop(0))
+            lane.copy(chunk)
+            lane.start(chunk.images)
+            running.append(lane)
+        while running:
+            yield self._finish(running.pop(0))
+
+    def pinned(self, features: Features) -> Features:
+        """A copy of `features` in memory from which the device can copy on its own."""
+        memory = self._cupy.cuda.alloc_pinned_memory(features.array.nbytes)
+        array: Any = np.frombuffer(memory, features.array.dtype, features.array.size)
+        array = array.reshape(features.array.shape)
+        array[:] = features.array
+        return Features(array, features.neurons)
+
+    def copy_seconds(self, features: Features) -> float | None:
+        """Seconds to copy `features` to the device, and to do nothing else: the bus's limit.
+
+        None where layers run one by one, and nothing overlaps.
+        """
+        if self._by_layers is not None:
+            return None
+        lane = self._lanes[0]
+        lane.stream.synchronize()
+        start = time.perf_counter()
+        lane.copy(features)
+        lane.stream.synchronize()
+        return time.perf_counter() - start
+
+    def _finish(self, lane: Lane) -> Inference:
+        """The outcome of the lane's run; with more layers, should an image have outlived them."""
+        lane.wait()
+        while lane.unfinished and len(self._read) < self._network.depth:
+            for other in self._lanes:
+                other.stream.synchronize()
+            self._read_layers(2 * len(self._read))
+            self._make_program(lane.features)
+            self._attach()
+            for other in self._lanes:  # their outcomes so far are gone
+                if other.running_images:
+                    other.start(other.running_images)
+            lane.wait()
+        return lane.collect()
 
     # --- preparation ---------------------------------------------------------------------------
 
-    def _extend(self, layers: int) -> None:
-        """Have the first `layers` layers ready, or all that there are."""
-        wanted = slice(len(self._steps.made), min(layers, self._network.depth))
+    def _read_layers(self, layers: int) -> None:
+        """Have the first `layers` layers in memory, or all that there are."""
         with self._options.stopwatch.stage("read"):
-            read = list(self._network.layers[wanted])
-        with self._options.stopwatch.stage("prepare"):
-            self._steps.extend(read)
+            wanted = slice(len(self._read), min(layers, self._network.depth))
+            self._read += self._network.layers[wanted]
 
-    def _compile(self) -> None:
-        """Compile for the shapes of this network, as many images to a block as fit."""
-        entry = self._features.neurons if self._shift is None else self._shift.rows
-        first = 0 if self._shift is None else self._shift.layers
-        after = [p for s in self._steps.made[first:] for p in (s.gather, s.apply) if p is not None]
-        self._stride = max([entry, *(product.rows for product in after)])
-        room = self._shared_bytes - 1024  # some for the kernel's own variables
-        if 8 * self._stride > room:
-            raise EngineError(
-                f"{self._stride} values of an image do not fit twice in the "
-                f"{self._shared_bytes} bytes of a block's shared memory",
-                hint="Use --engine tiled.",
+    def _make_program(self, features: Features) -> None:
+        network = self._network
+        with memory_errors_explained("the network"):
+            self._program = FoldedProgram(
+                self._read,
+                network.depth,
+                network.ymax,
+                self._final,
+                features,
+                self._options.stopwatch,
             )
-        self._images = next((k for k in (4, 2) if 8 * k * self._stride <= room), 1)
-        rows = max([32, *(product.rows for product in after)])
-        split = 4 if rows <= NARROW_ROWS else 1
-        alone = 2 * 8 * self._images * self._stride > room  # on its multiprocessor
-        most = MOST_STEP_THREADS if alone else MOST_STEP_THREADS // 2
-        self._threads = min(most, -(-rows * split // 32) * 32)
-        macros = {"IMAGES": self._images, "SPLIT": split}
-        kernels = compile_kernels("folded_steps.cu", ("run_pool", "run_features"), macros)
-        self._run_steps = kernels["run_features" if self._shift is None else "run_pool"]
-        self._run_steps.max_dynamic_shared_size_bytes = 8 * self._images * self._stride
-        if self._shift is not None:
-            name = self._shift.kernel
-            self._run_shift = compile_kernels("folded_shift.cu", (name,), self._shift.macros)[name]
 
-    def _capture(self) -> None:
-        """Bring the tables to the device, and put a run into a graph: one launch for all of it."""
+    def _attach(self) -> None:
+        with self._options.stopwatch.stage("prepare"), memory_errors_explained("the images"):
+            for lane in self._lanes:
+                lane.attach(self._program)
+
+    def _run_by_layers(self, features: Features) -> None:
+        self._read_layers(self._network.depth)
+        self.shortcuts = TiledEngine.shortcuts.with_twins_folded()
+        self._by_layers = TiledEngine(self._options)
         with self._options.stopwatch.stage("prepare"):
-            tables = step_tables(self._steps.made, self._images)
-            self._terms = [step.terms for step in self._steps.made]
-        with self._options.stopwatch.stage("upload"), memory_errors_explained("the network"):
-            with self._stream:
-                self._tables = [self._cupy.asarray(table) for table in tables]
-                self._final_on_device = self._cupy.asarray(self._final.astype(np.uint8))
-            self._stream.synchronize()
-        with self._options.stopwatch.stage("prepare"), self._stream:
-            if self._shift is not None:
-                self._constants = self._cupy.asarray(self._shift.constants)
-            self._stream.synchronize()
-            self._stream.begin_capture()
-            self._enqueue_run()
-            self._graph = self._stream.end_capture()
-            self._graph.upload(self._stream)
-            self._stream.synchronize()
+            network = folded_network(self._network)
+        self._by_layers.prepare(network)
+        self._by_layers.upload(features)
 
-    # --- a run -----------------------------------------------------------------------------------
 
-    def _enqueue_run(self) -> None:
-        """The outcome holds the counters, images that entered and left each layer, survivors."""
-        outcome, depth, features = self._outcome, self._network.depth, self._features
-        outcome.data.memset_async(0, 4 * self._first_survivor, self._stream)
-        entered, retired = outcome[COUNTERS:], outcome[COUNTERS + depth :]
-        survivors = outcome[self._first_survivor :]
-        ymax, first = np.float32(self._network.ymax), 0
-        if self._shift is not None:
-            first = self._shift.layers
-            self._run_shift(
-                (self._blocks(self._run_shift, SHIFT_THREADS, 0),), (SHIFT_THREADS,),
-                (self._inputs, np.int32(features.images), self._constants,
-                 np.float32(self._shift.unit), np.int32(self._shift.rows), outcome, entered,
-                 self._pool, self._pool_image, outcome[1:]),
-            )  # fmt: skip
-            source = (self._pool, self._pool_image, outcome[1:], np.int32(self._shift.rows))
+class Lane:
+    """Room for the images of a run, a stream, and a graph: runs of two lanes overlap.
+
+    Attributes:
+        features: inputs of the kind that it takes.
+        images: the most images that it takes.
+        running_images: images of the run whose outcome is still to come; 0: there is none.
+        stream: where its copies and kernels go.
+    """
+
+    def __init__(self, features: Features, images: int) -> None:
+        import cupy
+
+        self.features, self.images, self.running_images = features, images, 0
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        shape = (images, *features.array.shape[1:])
+        self._inputs = cupy.empty(shape, features.array.dtype)
+
+    def attach(self, program: FoldedProgram) -> None:
+        """Make the buffers for a program's runs, and put a run of all images into a graph."""
+        import cupy
+
+        self._program, self._runs = program, 0
+        self._first_survivor = COUNTERS + 2 * program.layers
+        size = self._first_survivor + self.images
+        pinned = cupy.cuda.alloc_pinned_memory(4 * size)
+        self._on_host: Any = np.frombuffer(pinned, np.int32, size)
+        self._on_host[:COUNTERS] = 0
+        self._counters = memoryview(self._on_host.data)
+        with self.stream:
+            rows = self.images if program.pool_width else 0
+            self._buffers = RunBuffers(
+                self._inputs,
+                cupy.empty((rows, program.pool_width), np.float32),
+                cupy.empty(rows, np.int32),
+                cupy.zeros(size, np.int32),
+                self._on_host.ctypes.data,
+            )
+            self.stream.synchronize()
+            self.stream.begin_capture()
+            program.enqueue(self.images, self._buffers)
+            self._graph = self.stream.end_capture()
+            self._graph.upload(self.stream)
+            self.stream.synchronize()
+
+    def copy(self, features: Features) -> None:
+        """Put the copy of inputs to the device on the stream."""
+        array = np.ascontiguousarray(features.array)
+        self._inputs.data.copy_from_host_async(array.ctypes.data, array.nbytes, self.stream)
+
+    def start(self, images: int) -> None:
+        """Put a run of the first `images` images on the stream."""
+        self.running_images = images
+        self._runs += 1
+        if images == self.images:
+            self._graph.launch(self.stream)
         else:
-            sizes = (features.are_bits, features.images, features.neurons)
-            source = (self._inputs, *map(np.int32, sizes))
-        shared = 8 * self._images * self._stride
-        self._run_steps(
-            (self._blocks(self._run_steps, self._threads, shared),), (self._threads,),
-            (*self._tables, np.int32(first), np.int32(len(self._steps.made)), np.int32(depth), ymax,
-             self._final_on_device, outcome[2:], entered, retired, survivors, *source,
-             np.int32(self._stride)),
-            shared_mem=shared,
-        )  # fmt: skip
-        self._copy(0, self._copied)
+            with self.stream:
+                self._program.enqueue(images, self._buffers)
 
-    def _collect(self) -> Inference:
-        first, found = self._first_survivor, int(self._on_host[3])
-        if first + found > self._copied:
-            self._copy(self._copied, first + found)
-            self._stream.synchronize()
+    def wait(self) -> None:
+        """Wait for the run that was started last.
+
+        Raises:
+            DeviceError: the device gave up.
+        """
+        from cupy.cuda import runtime
+
+        counters, run = self._counters, self._runs
+        while counters[RUN] != run:
+            for _ in range(POLLS):
+                if counters[RUN] == run:
+                    return
+            if runtime.streamQuery(self.stream.ptr) == NOT_READY:
+                continue
+            try:
+                self.stream.synchronize()
+            except runtime.CUDARuntimeError as error:
+                raise DeviceError(f"the device failed in the middle of a run ({error})") from error
+
+    @property
+    def unfinished(self) -> int:
+        """Images of the last run that outlived the prepared layers."""
+        return self._counters[UNFINISHED]
+
+    def collect(self) -> Inference:
+        """The outcome of the last run."""
+        self.running_images = 0
+        first, found = self._first_survivor, self._counters[SURVIVORS]
         categories = np.sort(self._on_host[first : first + found])
         # Plain lists: a run takes some ten microseconds, and so would NumPy on these few numbers.
-        prepared, depth = len(self._terms), self._network.depth
-        entered = self._on_host[COUNTERS : COUNTERS + prepared].tolist()
-        retired = self._on_host[COUNTERS + depth : COUNTERS + depth + prepared].tolist()
-        ran = prepared if entered[-1] else entered.index(0)
+        layers = self._program.layers
+        entered = self._counters[COUNTERS : COUNTERS + layers].tolist()
+        retired = self._counters[COUNTERS + layers : first].tolist()
+        ran = layers if entered[-1] else entered.index(0)
         running = [*entered[1:ran], found - sum(retired)]
         alive = tuple(map(add, running, accumulate(retired)))
-        executed = sum(map(mul, entered, self._terms))
+        executed = sum(map(mul, entered, self._program.work))
         return Inference(categories, executed, alive)
-
-    def _copy(self, first: int, last: int) -> None:
-        """Copy a part of the outcome to the host."""
-        runtime = self._cupy.cuda.runtime
-        runtime.memcpyAsync(
-            self._on_host[first:].ctypes.data, self._outcome.data.ptr + 4 * first,
-            4 * (last - first), runtime.memcpyDeviceToHost, self._stream.ptr,
-        )  # fmt: skip
-
-    def _blocks(self, kernel: Any, threads: int, shared: int) -> int:
-        """As many blocks as run at once."""
-        return self._multiprocessors * int(
-            self._cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
-                kernel.kernel.ptr, threads, shared
-            )
-        )

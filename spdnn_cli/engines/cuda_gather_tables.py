@@ -1,0 +1,375 @@
+"""What kernels/folded_gather.cu takes: layers that add up few values a class, then two sums a row.
+
+Made from folded layers. Two things are done here once, so that the kernel need not do them for
+every image:
+
+- Neighbouring layers that gather alike share a gather, which a thread then holds in registers. A
+  layer whose input classes are unions of the classes gathered before takes the finer sums, and
+  adds them up in its core: the same sums in another order.
+- Rows are given to threads, and their terms are ordered, so that neighbouring threads read
+  different banks of shared memory. Eight threads read 128 bytes, all 32 banks, at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from scipy import sparse
+
+from spdnn_cli.network import FoldedLayer, Int32, Int64, Layer
+
+LAYER = np.dtype(
+    {
+        "names": ["outputs_start", "gather", "outputs", "weight", "final"],
+        "formats": ["i8", "i4", "i4", "f4", "i4"],
+        "itemsize": 32,
+    }
+)
+"""The structure `Layer` of kernels/folded_gather.cu."""
+IMAGES = 4
+"""Images of a block: a slot of shared memory holds a value of each, 16 bytes."""
+LANES = 8
+"""Threads whose 16-byte accesses are one pass over the banks of shared memory."""
+MOST_TERMS = 32
+MOST_ROWS_OF_THREAD = 8
+FEW_ROWS = 256
+"""Layers with no more rows have a thread a row."""
+CANDIDATES = 24
+"""Rows that are looked at when a group of eight is made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gather:
+    """Sums over classes of neurons.
+
+    Attributes:
+        columns: int32 (terms): the values that a class adds up, class after class; a value that
+            several neurons of a class have is there as often.
+        offsets: int64 (rows + 1): where the terms of each class start.
+        classes: int32 (neurons): the class of each neuron; -1: none.
+        values: int32 (neurons): the value of each neuron.
+        places: int32 (rows): where in shared memory the sum of each class lies.
+    """
+
+    columns: Int32
+    offsets: Int64
+    classes: Int32
+    values: Int32
+    places: Int32
+
+    @property
+    def rows(self) -> int:
+        """Number of classes."""
+        return len(self.places)
+
+    @classmethod
+    def of(cls, layer: FoldedLayer, values: Int32, core: Any) -> Gather:
+        """The gather of a layer whose input neuron i has value number `values[i]`."""
+        members = np.argsort(layer.input_class, kind="stable")
+        members = members[np.count_nonzero(layer.input_class < 0) :]
+        offsets = np.concatenate([[0], np.cumsum(layer.input_class_sizes)])
+        places = _places(core, layer.core.inputs)
+        return cls(values[members], offsets, layer.input_class, values, places)
+
+
+@dataclass(frozen=True, eq=False)
+class GatherTables:
+    """The kernel's tables and compile-time numbers.
+
+    Attributes:
+        layers: `LAYER`s, from the network's first layer on.
+        indices: uint16 (gathers, rows_of_thread, terms / 8, threads, 8): slots to add up.
+        places: uint32 (gathers, rows_of_thread, threads): slot of the sum.
+        outputs: uint32 (rows of all layers, 2): the two slots to add, 16 bits each; the bias.
+        work: for each layer from the kernel's first on, its adds and multiply-adds for an image.
+        terms, rows_of_thread, threads: the kernel's macros.
+    """
+
+    layers: Any
+    indices: Any
+    places: Any
+    outputs: Any
+    work: list[int]
+    terms: int
+    rows_of_thread: int
+    threads: int
+
+    @property
+    def macros(self) -> dict[str, int]:
+        """What the kernel is compiled with."""
+        return {"TERMS": self.terms, "ROWS": self.rows_of_thread, "THREADS": self.threads}
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block: values and sums, and two more slots of each."""
+        return 2 * 4 * IMAGES * (self.rows_of_thread * self.threads + 2)
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What goes to the device, in the kernel's order."""
+        return self.layers.view(np.uint8), self.indices, self.places, self.outputs
+
+
+def gather_tables(layers: list[FoldedLayer], first: int, final: Any) -> GatherTables | None:
+    """The tables of the layers from number `first` on; None where the kernel cannot run them.
+
+    Args:
+        layers: the network's layers, from its first on.
+        first: the first one that the kernel is to run; at least 1.
+        final: bool (more than layers): entry l: an image saturated before layer l may leave.
+    """
+    table = np.zeros(len(layers), LAYER)
+    gathers: list[Gather] = []
+    cores: list[Any] = []
+    for k in range(first, len(layers)):
+        layer, values = layers[k], layers[k - 1].output_class
+        weights, core = layer.core.weights, _two_terms(layer.core)
+        if core is None or layer.core.edges == 0 or np.ptp(weights) != 0:
+            return None
+        shared = _shared_gather(gathers[-1], layer, values, core) if gathers else None
+        if shared is None:
+            gathers.append(Gather.of(layer, values, core))
+        cores.append(core if shared is None else shared)
+        table[k]["gather"], table[k]["outputs"] = len(gathers) - 1, len(core)
+        table[k]["weight"], table[k]["final"] = weights[0], final[k + 1]
+    return _tables(layers[first:], table, gathers, cores, first) if cores else None
+
+
+def _shared_gather(held: Gather, layer: FoldedLayer, values: Int32, core: Any) -> Any | None:
+    """The core of a layer on the sums of `held`; None: they do not serve it."""
+    if not _equal(held.values, values):
+        return None
+    if _equal(held.classes, layer.input_class):
+        return core
+    wired = held.classes >= 0
+    coarse = np.full(held.rows, -1, np.int32)  # the layer's class that holds a class of `held`
+    coarse[held.classes[wired]] = layer.input_class[wired]
+    fits = np.array_equal(coarse[held.classes[wired]], layer.input_class[wired])
+    if not fits or np.any(layer.input_class[~wired] >= 0):
+        return None
+    fine = np.flatnonzero(coarse >= 0)
+    members = sparse.csr_matrix(
+        (np.ones(len(fine)), (coarse[fine], fine)), shape=(layer.core.inputs, held.rows)
+    )
+    of_core = (layer.core.weights, layer.core.columns, layer.core.row_offsets)
+    refined = sparse.csr_matrix(of_core, shape=(layer.core.outputs, layer.core.inputs)) @ members
+    refined.sort_indices()
+    return _two_terms(
+        Layer(held.rows, refined.indptr, refined.indices, refined.data, layer.core.bias)
+    )
+
+
+def _equal(one: Int32, other: Int32) -> bool:
+    return one is other or np.array_equal(one, other)
+
+
+def _two_terms(core: Layer) -> Any | None:
+    """The columns of each row, int32 (rows, 2), -1 for none; None: a row has more than two."""
+    degrees = np.diff(core.row_offsets)
+    if degrees.max(initial=0) > 2:
+        return None
+    pairs = np.full((core.outputs, 2), -1, np.int32)
+    rows = core.targets()
+    pairs[rows, np.arange(core.edges) - core.row_offsets[rows]] = core.columns
+    return pairs
+
+
+def _places(core: Any, rows: int) -> Int32:
+    """Where the sums lie: so that output row r reads the places r and r + t, if that can be.
+
+    Then neighbouring threads read neighbouring places. It can be if each sum has two readers, a
+    shift apart; otherwise sum c lies at place c.
+    """
+    plain = np.arange(rows, dtype=np.int32)
+    if len(core) != rows or np.any(core < 0) or np.any(np.bincount(core.ravel()) != 2):
+        return plain
+    readers = np.argsort(core.ravel(), kind="stable").reshape(rows, 2) // 2
+    near_first = readers[core[0]]
+    shift = min(int(other) for other in near_first.ravel() if other != 0) if rows > 1 else 0
+    partner = (plain + shift) % rows
+    # The sum that rows r and r + t share is the second one of r and the own one of r + t.
+    shared = np.where(
+        (core == core[partner][:, :1]).any(axis=1), core[partner][:, 0], core[partner][:, 1]
+    )
+    own = shared[(plain - shift) % rows]
+    found = np.sort(np.stack([own, shared], axis=1), axis=1)
+    if np.array_equal(found, np.sort(core, axis=1)) and len(np.unique(own)) == rows:
+        places = np.empty(rows, np.int32)
+        places[own] = plain
+        return places
+    return plain
+
+
+def _tables(
+    layers: list[FoldedLayer], table: Any, gathers: list[Gather], cores: list[Any], first: int
+) -> GatherTables | None:
+    rows = max([len(core) for core in cores] + [gather.rows for gather in gathers])
+    longest = max(int(np.diff(gather.offsets).max(initial=0)) for gather in gathers)
+    terms = next((t for t in (8, 16, MOST_TERMS) if t >= longest), None)
+    rows_of_thread = 1 if rows <= FEW_ROWS else next(r for r in (4, 8, rows) if 1024 * r >= rows)
+    if terms is None or rows_of_thread > MOST_ROWS_OF_THREAD:
+        return None
+    threads = -(-rows // rows_of_thread // 32) * 32
+    slots = rows_of_thread * threads
+    indices = np.full((len(gathers), slots, terms), slots, np.uint16)  # `slots` holds zero
+    places = np.full((len(gathers), slots), slots + 1, np.uint32)  # `slots` + 1 is never read
+    for g, gather in enumerate(gathers):
+        _lay_out(_padded_rows(gather, terms, slots), gather.places, indices[g], places[g])
+    shape = (len(gathers), rows_of_thread, threads)
+    by_thread = indices.reshape(*shape, terms // 8, 8).transpose(0, 1, 3, 2, 4)
+    of_layer = [gathers[number] for number in table["gather"][first:]]
+    table["outputs_start"][first:] = np.cumsum([0, *map(len, cores[:-1])])
+    outputs = [
+        _outputs(core, gather.places, layer.core.bias, slots)
+        for core, gather, layer in zip(cores, of_layer, layers, strict=True)
+    ]
+    work = [
+        len(gather.columns) + int(np.count_nonzero(core >= 0))
+        for core, gather in zip(cores, of_layer, strict=True)
+    ]
+    return GatherTables(
+        table,
+        np.ascontiguousarray(by_thread),
+        places.reshape(shape),
+        np.concatenate(outputs),
+        work,
+        terms,
+        rows_of_thread,
+        threads,
+    )
+
+
+def _padded_rows(gather: Gather, terms: int, zero: int) -> Any:
+    """The terms of each class, uint16 (rows, terms), filled up with `zero`."""
+    degrees = np.diff(gather.offsets)
+    row = np.repeat(np.arange(gather.rows), degrees)
+    padded = np.full((gather.rows, terms), zero, np.uint16)
+    padded[row, np.arange(len(row)) - gather.offsets[row]] = gather.columns
+    return padded
+
+
+def _outputs(pairs: Any, places: Int32, bias: Any, zero: int) -> Any:
+    """The rows of a layer as `GatherTables.outputs` has them."""
+    slots = np.where(pairs >= 0, places[pairs], zero).astype(np.uint32)
+    packed = slots[:, 0] | slots[:, 1] << np.uint32(16)
+    return np.stack([packed, np.ascontiguousarray(bias, np.float32).view(np.uint32)], axis=1)
+
+
+def _lay_out(rows: Any, places: Int32, indices: Any, place_of_slot: Any) -> None:
+    """Fill `indices` (slots, terms) and `place_of_slot` from rows (uint16, padded at the end)."""
+    zero = len(place_of_slot)
+    by_lane = [np.flatnonzero(places % LANES == lane) for lane in range(LANES)]
+    queue = np.full((LANES, max(map(len, by_lane))), -1, np.int64)
+    for lane, members in enumerate(by_lane):
+        queue[lane, : len(members)] = members
+    groups = _make_groups(queue, rows, zero)
+    _order_terms(groups, rows, zero, indices)
+    row_of_slot = groups.ravel()
+    used = np.flatnonzero(row_of_slot >= 0)
+    place_of_slot[used] = places[row_of_slot[used]]
+
+
+@njit(cache=True, nogil=True)
+def _make_groups(queue, rows, zero):  # type: ignore[no-untyped-def]
+    """Groups of eight rows, int64 (groups, 8), -1 for none: one of each list in `queue`, of the
+    next few the one with which the group reads all banks equally often."""
+    lanes, groups = queue.shape
+    terms = rows.shape[1]
+    made = np.full((groups, lanes), -1, np.int64)
+    load = np.zeros(lanes, np.int64)
+    for group in range(groups):
+        load[:] = 0
+        for lane in range(lanes):
+            best, least = -1, np.int64(1) << 60
+            for place in range(group, min(group + CANDIDATES, groups)):
+                row = queue[lane, place]
+                if row < 0:
+                    break
+                cost = 0
+                for term in range(terms):
+                    if rows[row, term] != zero:
+                        bank = rows[row, term] % lanes
+                        load[bank] += 1
+                        cost += 2 * load[bank] - 1  # the squares' sum grows by that
+                for term in range(terms):
+                    if rows[row, term] != zero:
+                        load[rows[row, term] % lanes] -= 1
+                if cost < least:
+                    best, least = place, cost
+            if best < 0:
+                continue
+            row = queue[lane, best]
+            queue[lane, best], queue[lane, group] = queue[lane, group], row
+            made[group, lane] = row
+            for term in range(terms):
+                if rows[row, term] != zero:
+                    load[rows[row, term] % lanes] += 1
+    return made
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def _order_terms(groups, rows, zero, indices):  # type: ignore[no-untyped-def]
+    """Write the terms of each group's rows, ordered so that at each term the eight lanes read
+    different banks, as far as the banks are read equally often.
+
+    Halve the terms again and again, so that each half reads each bank equally often and each row
+    has equally many terms in both: walk from a term to another of its row, then to another of its
+    bank, and so on, and put the terms of the walk in the two halves in turn.
+    """
+    lanes, terms = groups.shape[1], rows.shape[1]
+    for group in prange(len(groups)):
+        order = np.full((lanes, terms), zero, np.int64)
+        for lane in range(lanes):
+            if groups[group, lane] >= 0:
+                for term in range(terms):
+                    order[lane, term] = rows[groups[group, lane], term]
+        length = terms
+        while length > 1:
+            for start in range(0, terms, length):
+                _halve(order, start, length, zero)
+            length //= 2
+        for lane in range(lanes):
+            for term in range(terms):
+                indices[group * lanes + lane, term] = order[lane, term]
+
+
+@njit(cache=True, nogil=True)
+def _halve(order, start, length, zero):  # type: ignore[no-untyped-def]
+    """Reorder terms start..start + length - 1 of each lane: the halves read each bank alike."""
+    lanes = len(order)
+    size = lanes * length  # term number lane * length + place
+    bank_mate = np.full(size, -1, np.int64)
+    waiting = np.full(lanes, -1, np.int64)  # the bank's last term without a mate
+    for term in range(size):
+        index = order[term // length, start + term % length]
+        if index == zero:
+            continue
+        bank = index % lanes
+        if waiting[bank] < 0:
+            waiting[bank] = term
+        else:
+            bank_mate[term], bank_mate[waiting[bank]] = waiting[bank], term
+            waiting[bank] = -1
+    half = np.full(size, -1, np.int64)
+    for turn in range(2):  # walks that begin at a term without a mate come first
+        for first in range(size):
+            if half[first] >= 0 or (turn == 0 and bank_mate[first] >= 0):
+                continue
+            term = first
+            while term >= 0 and half[term] < 0:
+                half[term] = 0
+                mate = term ^ 1  # lengths are even: terms 2 i and 2 i + 1 are of the same row
+                half[mate] = 1
+                term = bank_mate[mate]
+    sorted_terms = np.empty(length, np.int64)
+    for lane in range(lanes):
+        filled = 0
+        for wanted in range(2):
+            for place in range(length):
+                if half[lane * length + place] == wanted:
+                    sorted_terms[filled] = order[lane, start + place]
+                    filled += 1
+        order[lane, start : start + length] = sorted_terms
