@@ -103,20 +103,24 @@ class Dataset:
         layers_of_file = StoredLayers(self.path, self.file_id, wanted)
         return Network(layers_of_file, self.ymax, certificates, edges)
 
-    def features(self, first: int = 0, last: int | None = None, threads: int = 1) -> Features:
-        """The inputs of images first..last-1 (default: all).
+    def features(
+        self, first: int = 0, last: int | None = None, threads: int = 1, step: int = 1
+    ) -> Features:
+        """The inputs of the images first, first + step, ... below `last` (default: all).
 
         Args:
             first: first image, from 0.
             last: one past the last image.
             threads: threads that inflate chunks.
+            step: from image to image; no other rows are held in memory.
 
         Raises:
             DataError: the file is damaged.
         """
         last = self.images if last is None else min(last, self.images)
         with _opened(self.path, self.file_id) as file:
-            return Features(_read_rows(file["features"], first, last, threads), self.neurons)
+            rows = _read_rows(file["features"], range(first, last, step), threads)
+            return Features(rows, self.neurons)
 
     def network_sha256(self, layers: int) -> str:
         """A checksum of the first `layers` layers."""
@@ -350,15 +354,19 @@ def _write_features(file: h5py.File, features: Features) -> None:
         stored.id.write_direct_chunk((first, 0), isal_zlib.compress(block.data, 3))
 
 
-def _read_rows(stored: h5py.Dataset, first: int, last: int, threads: int) -> Any:
-    """Rows first..last-1. HDF5 reads the chunks one by one; `threads` threads inflate them."""
+def _read_rows(stored: h5py.Dataset, images: range, threads: int) -> Any:
+    """The rows of `images`. HDF5 reads the chunks one by one; `threads` threads inflate them."""
     chunk, width = stored.chunks
-    rows = np.empty((last - first, width), stored.dtype)
+    rows = np.empty((len(images), width), stored.dtype)
+    first, last = images.start, images.stop
 
     def inflate(start: int, packed: bytes) -> None:
         block = np.frombuffer(isal_zlib.decompress(packed), stored.dtype).reshape(chunk, width)
-        low, high = max(first, start), min(last, start + chunk)
-        rows[low - first : high - first] = block[low - start : high - start]
+        place = -(-max(0, start - first) // images.step)
+        wanted = images[place : -(-max(0, start + chunk - first) // images.step)]
+        rows[place : place + len(wanted)] = block[
+            wanted.start - start : wanted.stop - start : images.step
+        ]
 
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[None]] = deque()

@@ -50,6 +50,14 @@ class EngineError(SpdnnError):
     """An engine that cannot run the given network, or is not known."""
 
 
+class WorkerError(SpdnnError):
+    """A process that ran a share of the images failed, was killed, or fell silent."""
+
+
+class BenchError(SpdnnError):
+    """A bench.yaml that says what cannot be, or runs of a suite that failed."""
+
+
 class ResultError(SpdnnError):
     """A result that cannot be found, read or written."""
 

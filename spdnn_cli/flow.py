@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spdnn_cli import inference, machine, problem, result
+from spdnn_cli import inference, machine, mpi, problem, result
 from spdnn_cli.convert import (
     DEFAULT_SEED,
     SOURCES,
@@ -16,8 +16,9 @@ from spdnn_cli.convert import (
     to_tsv,
 )
 from spdnn_cli.dataset import Dataset, open_dataset
-from spdnn_cli.engines import EngineOptions, Progress, create
+from spdnn_cli.engines import ENGINES, EngineOptions, Progress, create
 from spdnn_cli.errors import DataError, DeviceError, ResultError
+from spdnn_cli.tile import parse_tiling
 from spdnn_cli.verify import Truth, difference, known_truth, read_truth
 from spdnn_cli.workspace import Workspace
 
@@ -91,7 +92,7 @@ def _dataset(workspace: Workspace, neurons: int) -> Dataset:
 
 def infer(
     workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report, progress: Progress
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[dict[str, Any], Path] | None:
     """Find or make the dataset, run, verify and save.
 
     Args:
@@ -102,45 +103,66 @@ def infer(
         progress: told of the run's.
 
     Returns:
-        The record and the result file's path.
+        The record and the result file's path; None on the ranks of an MPI job other than 0.
     """
-    device = _device(wanted["device"], wanted["gpus"])
-    if wanted["path"] is not None:
-        dataset = open_dataset(wanted["path"])
-    else:
-        dataset = _find_dataset(workspace, wanted, note, report)
     options = inference.RunOptions(
         layers=wanted["layers"],
         images=wanted["images"],
         engine=wanted["engine"],
-        device=device,
-        threads=wanted["threads"] or machine.available_cores(),
+        device=_device(wanted),
+        threads=wanted["threads"] or 0,
         device_memory=wanted["device_memory"],
         retire=wanted["retire"],
         warmup=wanted["warmup"],
         repeat=wanted["repeat"],
+        partition=wanted["partition"],
+        tiling=None if wanted["tile"] in (None, "auto") else parse_tiling(wanted["tile"]),
+        trace=wanted["trace"],
     )
-    record, categories = inference.run(workspace, dataset, options, progress)
-    folder = machine.folder_name(record["device"])
-    return record, result.save(workspace, folder, record, categories)
+    how = inference.Launch(wanted["gpus"] or wanted["workers"] or 1, wanted["broadcast"])
+
+    def find() -> Dataset:
+        if wanted["path"] is not None:
+            return open_dataset(wanted["path"])
+        return _find_dataset(workspace, wanted, note, report)
+
+    measured = inference.run(workspace, find, options, how, progress)
+    if measured is None:
+        return None
+    record, folder = measured.record, machine.folder_name(measured.record["device"])
+    saved = result.save(workspace, folder, record, measured.categories, measured.lifetimes)
+    return record, saved
 
 
-def _device(device: str | None, gpus: int | None) -> str | None:
-    """The device asked for, checked against what is present; None: whatever suits."""
+def _device(wanted: dict[str, Any]) -> str:
+    """The device to run on, checked against what is present.
+
+    Raises:
+        DeviceError: it is not present, or not as often as asked for.
+    """
+    if mpi.ranks() > 1 and (wanted["gpus"] or wanted["workers"]):
+        raise DeviceError(
+            "under MPI each rank is a worker, and runs on one device",
+            hint="Leave out --gpus and --workers.",
+        )
+    if wanted["broadcast"] and mpi.ranks() == 1:
+        raise DeviceError("--broadcast is for MPI, and this is no rank of an MPI job")
+    gpus = wanted["gpus"]
     present = len(machine.gpus())
     if gpus is not None and gpus > present:
         raise DeviceError(
             f"{gpus} GPUs were asked for, this machine has {present}",
             hint="Leave out --gpus to use the best device present.",
         )
-    if gpus is not None and gpus > 1:
-        raise DeviceError(
-            f"{gpus} GPUs were asked for; this version runs on one at a time",
-            hint="Leave out --gpus, or say --gpus 1.",
-        )
+    named = ENGINES[wanted["engine"]].device if wanted["engine"] in ENGINES else None
+    device = "cuda" if gpus is not None else wanted["device"] or named or machine.best_device()
     if device == "cuda" and not present:
         raise DeviceError("there is no NVIDIA GPU on this machine", hint="Use --device cpu.")
-    return "cuda" if gpus is not None else device
+    if device == "cuda" and wanted["workers"]:
+        raise DeviceError(
+            "--workers is for the CPU", hint="Say --gpus for GPUs, or add --device cpu."
+        )
+    return device
 
 
 def _find_dataset(

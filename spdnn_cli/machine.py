@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from spdnn_cli.errors import DeviceError
+
 PACKAGES = ("numpy", "scipy", "numba", "h5py", "cupy-cuda12x", "cupy-cuda13x")
 
 
@@ -29,28 +31,64 @@ class Gpu:
     driver: str
 
 
+STATE = {
+    "sm_mhz": "clocks.sm",
+    "memory_mhz": "clocks.mem",
+    "temperature_c": "temperature.gpu",
+    "power_w": "power.draw",
+}
+"""What `gpu_state` tells, and what `nvidia-smi` calls it."""
+
+
 @cache
 def gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs of this machine, found without touching CUDA; empty where there are none.
 
     `CUDA_VISIBLE_DEVICES` counts: a number or UUID that it leaves out is not listed.
     """
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    query = [program, "--query-gpu=name,uuid,driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:  # a driver that hangs offers no GPU
-        return ()
-    lines = [line.split(", ") for line in done.stdout.splitlines()] if done.returncode == 0 else []
-    found = [Gpu(*fields) for fields in lines if len(fields) == 3]
+    found = [Gpu(*fields) for fields in _nvidia_smi("name,uuid,driver_version")]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return tuple(found)
     wanted = [entry.strip() for entry in visible.split(",") if entry.strip()]
     by_name = {str(number): gpu for number, gpu in enumerate(found)} | {g.uuid: g for g in found}
-    return tuple(by_name[entry] for entry in wanted if entry in by_name)
+    named = [by_name[entry] for entry in wanted if entry in by_name]
+    twice = [gpu.uuid for gpu in named if named.count(gpu) > 1]
+    if twice:
+        raise DeviceError(
+            f"CUDA_VISIBLE_DEVICES={visible} names the device {twice[0]} twice",
+            hint="Name each device once.",
+        )
+    return tuple(named)
+
+
+def gpu_state(uuid: str) -> dict[str, float | None] | None:
+    """Clocks, temperature and power of a GPU now, as `STATE` names them; None: it is not told."""
+    rows = _nvidia_smi(",".join(STATE.values()), f"--id={uuid}")
+    return dict(zip(STATE, map(_number, rows[0]), strict=True)) if rows else None
+
+
+def _nvidia_smi(fields: str, *options: str) -> list[list[str]]:
+    """A row a GPU of what `nvidia-smi` says of `fields`; none where it says nothing."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits", *options]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:  # a driver that hangs offers no GPU
+        return []
+    lines = done.stdout.splitlines() if done.returncode == 0 else []
+    rows = [line.split(", ") for line in lines]
+    return [row for row in rows if len(row) == fields.count(",") + 1]
+
+
+def _number(text: str) -> float | None:
+    """A number; None for what `nvidia-smi` writes where it has none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def best_device() -> str:
@@ -61,7 +99,7 @@ def best_device() -> str:
 def describe() -> dict[str, Any]:
     """This machine, for a result file: processor, memory, GPUs, system, versions, git commit."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": available_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": [{"name": g.name, "uuid": g.uuid, "driver": g.driver} for g in gpus()],
@@ -77,7 +115,7 @@ def folder_name(device: str) -> str:
     cards = gpus()
     if device == "cuda" and cards:
         return _slug(f"{len(cards)}x {cards[0].name}")
-    return _slug(f"{_cpu_model()} {available_cores()} cores")
+    return _slug(f"{cpu_model()} {available_cores()} cores")
 
 
 def available_cores() -> int:
@@ -104,7 +142,8 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """What the processor calls itself."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)

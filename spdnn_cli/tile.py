@@ -14,13 +14,15 @@ All loops are plain Numba code without the GIL: layers are prepared side by side
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from spdnn_cli.errors import EngineError
 from spdnn_cli.fold import _mix
 from spdnn_cli.network import Float32, Int32, Int64, Layer
 
@@ -51,6 +53,29 @@ class TileShape:
     vector: int = 4
     buffer_bytes: int = 48 << 10
 
+    def __post_init__(self) -> None:
+        """Check the kernel's rules (kernels/README.md has the reasons).
+
+        Raises:
+            EngineError: the numbers do not go together.
+        """
+        rules = {
+            "vector is 1 or 4": self.vector in (1, 4),
+            "panel is a multiple of vector": self.panel > 0 and self.panel % self.vector == 0,
+            "minibatch is a multiple of panel, 32 at most": (
+                0 < self.minibatch <= 32 and self.minibatch % max(self.panel, 1) == 0
+            ),
+            "outputs is 1, 2 or 4": self.outputs in (1, 2, 4),
+            "outputs x minibatch is 128 at most": self.outputs * self.minibatch <= 128,
+            "blocksize is a multiple of 32, from minibatch to 1024": (
+                self.blocksize % 32 == 0 and self.minibatch <= self.blocksize <= 1024
+            ),
+            "a buffer holds 1 KB at least": self.buffer_bytes >= 1000,
+        }
+        broken = [rule for rule, kept in rules.items() if not kept]
+        if broken:
+            raise EngineError(f"no kernel has the tile shape {asdict(self)}", hint=f"{broken[0]}.")
+
     @property
     def macros(self) -> dict[str, int]:
         """The -D options of the kernel."""
@@ -76,6 +101,60 @@ class TileShape:
     def slots(self) -> int:
         """Inputs that a buffer can hold."""
         return min(self.buffer_bytes // self.slot_bytes, MOST_SLOTS)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How to tile.
+
+    Attributes:
+        shape: the shape.
+        reorder: whether outputs are reordered so that neighbours share inputs.
+        asked: what the user asked for, as `parse_tiling` took it; None: nothing.
+    """
+
+    shape: TileShape
+    reorder: bool = True
+    asked: str | None = None
+
+    def describe(self) -> dict[str, int | bool | str | None]:
+        """For a result file."""
+        return {"asked": self.asked, **asdict(self.shape), "reorder": self.reorder}
+
+
+def parse_tiling(text: str) -> Tiling:
+    """The tiling that a user asks for: "minibatch=12,outputs=1,blocksize=256,buffer=24KB".
+
+    The numbers are those of `TileShape`, `buffer` with a unit, and `reorder` yes or no. `panel`,
+    `vector`, `buffer` and `reorder` have defaults.
+
+    Raises:
+        EngineError: a name or a number is not right, or they do not go together.
+    """
+    numbers: dict[str, int] = {}
+    reorder = True
+    for part in text.split(","):
+        name, _, value = (word.strip() for word in part.partition("="))
+        size = re.fullmatch(r"(\d+)([kK]B)?", value)
+        if name == "reorder" and value in ("yes", "no"):
+            reorder = value == "yes"
+        elif name == "buffer" and size:
+            numbers["buffer_bytes"] = int(size[1]) * (1024 if size[2] else 1)
+        elif name in ("minibatch", "outputs", "blocksize", "panel", "vector") and value.isdigit():
+            numbers[name] = int(value)
+        else:
+            raise EngineError(
+                f"{part.strip()!r} is no part of a tile shape",
+                hint="Say, for example, minibatch=12,outputs=1,blocksize=256,panel=4,vector=4,"
+                "buffer=24KB,reorder=no.",
+            )
+    missing = {"minibatch", "outputs", "blocksize"} - numbers.keys()
+    if missing:
+        raise EngineError(
+            f"the tile shape {text!r} lacks {', '.join(sorted(missing))}",
+            hint="minibatch, outputs and blocksize have no defaults.",
+        )
+    return Tiling(TileShape(**numbers), reorder, text)
 
 
 @dataclass(frozen=True, eq=False)

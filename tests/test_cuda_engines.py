@@ -30,7 +30,7 @@ from spdnn_cli.fold import make_network
 from spdnn_cli.network import Features, Layer, Network
 from spdnn_cli.problem import YMAX
 from spdnn_cli.radixnet import official_layers
-from spdnn_cli.tile import TileShape
+from spdnn_cli.tile import TileShape, Tiling
 
 CUDA_ENGINES = [name for name, entry in ENGINES.items() if entry.device == "cuda"]
 LAYERED = [name for name in CUDA_ENGINES if name != "folded"]
@@ -133,7 +133,7 @@ def test_wide_networks(device: Any, name: str, bits: bool) -> None:
 )
 def test_tile_shapes(device: Any, shape: TileShape, reorder: bool) -> None:
     network, features = random_problem(WIDE, 12, 333, bits=True)
-    engine = TiledEngine(EngineOptions(threads=2), shape, reorder)
+    engine = TiledEngine(EngineOptions(threads=2, tiling=Tiling(shape, reorder)))
     assert_equal(run(engine, network, features, runs=2), reference(network, features))
 
 

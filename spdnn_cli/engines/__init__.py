@@ -9,6 +9,7 @@ from typing import Protocol
 
 from spdnn_cli.errors import EngineError
 from spdnn_cli.network import Features, Int32, Network
+from spdnn_cli.tile import Tiling
 from spdnn_cli.timing import Stopwatch
 
 Progress = Callable[[int, int], None]
@@ -39,6 +40,7 @@ class EngineOptions:
         stopwatch: where the engine books the time of its stages.
         progress: told how far the run is; None: nobody.
         device_memory: bytes of device memory that a CUDA engine may use; None: what is free.
+        tiling: how `tiled` is to tile; None: as is fastest on the device.
     """
 
     threads: int = 1
@@ -46,6 +48,7 @@ class EngineOptions:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     progress: Progress | None = None
     device_memory: int | None = None
+    tiling: Tiling | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ from spdnn_cli.engines.cuda_weights import LayerTables, WeightStore
 from spdnn_cli.errors import DeviceError
 from spdnn_cli.kernel_source import compile_kernels
 from spdnn_cli.network import Features, Network
-from spdnn_cli.tile import TileShape
+from spdnn_cli.tile import Tiling
 
 BITS, VALUES, MOVED = LAYER_KERNELS = ("layer<0>", "layer<1>", "layer<2>")
 IMAGE_KERNELS = (
@@ -42,20 +42,21 @@ MOVE_SHARE = 0.8
 
 
 class TiledEngine:
-    """The paper's engine. For measurements, `shape` and `reorder` can be given."""
+    """The paper's engine."""
 
     shortcuts = Shortcuts(
         dead_images_dropped=True, twins_folded=False, finished_images_retired=False
     )
 
-    def __init__(
-        self, options: EngineOptions, shape: TileShape | None = None, reorder: bool = True
-    ) -> None:
+    def __init__(self, options: EngineOptions) -> None:
         self._options = options
-        self._wanted_shape = shape
-        self._reorder = reorder
         self.move_share = MOVE_SHARE
         self._graph: Any = None
+
+    @property
+    def tile(self) -> dict[str, Any]:
+        """How the network was tiled, for a result file."""
+        return self.tiling.describe()
 
     def prepare(self, network: Network) -> None:
         self._network = network
@@ -65,13 +66,23 @@ class TiledEngine:
             device = self._cupy.cuda.Device()
             self._multiprocessors = device.attributes["MultiProcessorCount"]
         with self._options.stopwatch.stage("prepare"):
-            self.shape = self._wanted_shape or tuned_shape(network, self._options, TiledEngine)
+            self.tiling = self._options.tiling or Tiling(
+                tuned_shape(network, self._options, TiledEngine)
+            )
+            self.shape = self.tiling.shape
+        room = device.attributes["MaxSharedMemoryPerBlockOptin"]
+        if self.shape.buffer_bytes > room:
+            raise DeviceError(
+                f"a buffer of {self.shape.buffer_bytes} bytes was asked for, a block of this "
+                f"device has {room} bytes of shared memory",
+                hint="Ask for a smaller buffer.",
+            )
         with self._options.stopwatch.stage("compile"):
             self._kernels = compile_kernels("tiled.cu", LAYER_KERNELS, self.shape.macros)
             self._kernels |= compile_kernels("images.cu", IMAGE_KERNELS, self.shape.macros)
         with memory_errors_explained("the network's weights"), self._stream:
             budget = memory_budget(self._options.device_memory)
-            self._weights = WeightStore(network, self.shape, self._reorder, self._options, budget)
+            self._weights = WeightStore(network, self.tiling, self._options, budget)
             self._stream.synchronize()
         most = max(layer.shared_bytes for layer in self._weights.layers)
         for name in LAYER_KERNELS:

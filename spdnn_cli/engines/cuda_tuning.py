@@ -20,11 +20,11 @@ import numpy as np
 
 from spdnn_cli.atomic import written_aside
 from spdnn_cli.engines import Engine, EngineOptions
-from spdnn_cli.errors import DataError, DeviceError
+from spdnn_cli.errors import DataError, DeviceError, EngineError
 from spdnn_cli.fold import make_network
 from spdnn_cli.kernel_source import kernels_sha256
 from spdnn_cli.network import Features, FoldedLayer, Network
-from spdnn_cli.tile import TileShape
+from spdnn_cli.tile import TileShape, Tiling
 
 DEFAULT = TileShape(minibatch=16, outputs=4, blocksize=64)
 CANDIDATES = (
@@ -46,7 +46,7 @@ TRIAL_RUNS = 3
 ALWAYS_ALIVE = np.float32(1e30)
 """A bias with which no image dies in a trial."""
 
-MakeEngine = Callable[[EngineOptions, TileShape], Engine]
+MakeEngine = Callable[[EngineOptions], Engine]
 
 
 def tuned_shape(network: Network, options: EngineOptions, make_engine: MakeEngine) -> TileShape:
@@ -55,7 +55,7 @@ def tuned_shape(network: Network, options: EngineOptions, make_engine: MakeEngin
     Args:
         network: what is to run.
         options: threads and device memory for the trials.
-        make_engine: makes an engine with a given shape.
+        make_engine: makes an engine that tiles as its options say.
     """
     if network.edges < LEAST_EDGES:
         return DEFAULT
@@ -69,7 +69,9 @@ def tuned_shape(network: Network, options: EngineOptions, make_engine: MakeEngin
     # The stages of a trial are not those of the run, and nobody follows its progress.
     quiet = EngineOptions(threads=options.threads, device_memory=options.device_memory)
     seconds = {
-        shape: _trial_seconds(make_engine(quiet, shape), trial, network.depth)
+        shape: _trial_seconds(
+            make_engine(replace(quiet, tiling=Tiling(shape))), trial, network.depth
+        )
         for shape in CANDIDATES
     }
     best = min(seconds, key=lambda shape: seconds[shape])
@@ -124,7 +126,7 @@ def _read_choices() -> dict[str, TileShape]:
     try:
         stored = json.loads(_file().read_text(encoding="utf-8"))
         return {key: TileShape(**shape) for key, shape in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, EngineError):
         return {}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from spdnn_cli.engines import EngineOptions
 from spdnn_cli.fold import unfold
 from spdnn_cli.network import Bytes, FoldedLayer, Int32, Layer, Network
-from spdnn_cli.tile import TiledLayer, TileShape, order_outputs, positions_of, tile_layer
+from spdnn_cli.tile import TiledLayer, Tiling, order_outputs, positions_of, tile_layer
 
 ALIGNMENT = 256
 """Tables start at multiples of so many bytes."""
@@ -40,16 +40,16 @@ class LayerTables:
     shared_bytes: int
 
 
-def tile_layers(
-    network: Network, shape: TileShape, reorder: bool, options: EngineOptions
-) -> Iterator[TiledLayer]:
+def tile_layers(network: Network, tiling: Tiling, options: EngineOptions) -> Iterator[TiledLayer]:
     """All layers, tiled, in order; several at a time, one a thread."""
-    at_a_time = 2 * options.threads
+    shape, at_a_time = tiling.shape, 2 * options.threads
     before: Int32 | None = None
 
     def ordered(folded: FoldedLayer) -> tuple[Layer, Int32]:
         layer = unfold(folded)
-        return layer, order_outputs(layer) if reorder else np.arange(layer.outputs, dtype=np.int32)
+        return layer, order_outputs(layer) if tiling.reorder else np.arange(
+            layer.outputs, dtype=np.int32
+        )
 
     with ThreadPoolExecutor(options.threads) as pool:
         for first in range(0, network.depth, at_a_time):
@@ -79,8 +79,7 @@ class WeightStore:
     def __init__(
         self,
         network: Network,
-        shape: TileShape,
-        reorder: bool,
+        tiling: Tiling,
         options: EngineOptions,
         budget: int,
     ) -> None:
@@ -88,7 +87,7 @@ class WeightStore:
         self.layers: list[LayerTables] = []
         self._tables: list[Any] = []
         stored = None
-        for tiled in tile_layers(network, shape, reorder, options):
+        for tiled in tile_layers(network, tiling, options):
             tables = _describe(tiled, tiled.inputs if stored is None else stored)
             stored = tables.outputs
             if not self.layers:

@@ -1,0 +1,288 @@
+"""What one rank does: its share of the images, on its device, in step with the other ranks.
+
+The same function runs alone in this process, in spawned processes (launch.py) and under MPI
+(mpi.py). Ranks read the dataset for themselves, and exchange nothing until the end: images do not
+depend on each other.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from spdnn_cli import engines, machine
+from spdnn_cli.dataset import Dataset, open_dataset
+from spdnn_cli.engines import EngineOptions, Inference, Progress
+from spdnn_cli.errors import DeviceError, VerificationError
+from spdnn_cli.network import Int32
+from spdnn_cli.stream import Stream, StreamReport
+from spdnn_cli.tile import Tiling
+from spdnn_cli.timing import Stopwatch
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run, and how often.
+
+    Attributes:
+        layers: the depth of the problem; None: all layers of the dataset.
+        images: the first so many images; more than there are: they come again and again, streamed
+            to the device; None: all.
+        engine: a name of `engines.ENGINES`, or "auto".
+        device: "cpu" or "cuda"; None: the best that is present.
+        threads: CPU threads of a worker.
+        device_memory: bytes of device memory to use; None: all that is free.
+        retire: whether finished images may leave the run.
+        warmup: runs before the timed ones.
+        repeat: timed runs.
+        partition: "contiguous" or "cyclic": which images a worker gets.
+        tiling: how the engine `tiled` is to tile; None: as is fastest.
+        trace: whether to find out how many layers each image lives.
+    """
+
+    layers: int | None = None
+    images: int | None = None
+    engine: str = "auto"
+    device: str | None = None
+    threads: int = 1
+    device_memory: int | None = None
+    retire: bool = True
+    warmup: int = 1
+    repeat: int = 5
+    partition: str = "cyclic"
+    tiling: Tiling | None = None
+    trace: bool = False
+
+
+class Group(Protocol):
+    """The ranks that run together."""
+
+    @property
+    def rank(self) -> int:
+        """This one, from 0."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A group of one."""
+
+    rank: int = 0
+    size: int = 1
+
+    def barrier(self) -> None:
+        """Nobody is waited for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a rank found and measured.
+
+    Attributes:
+        rank, host: which one, where.
+        choice: the engine, and why.
+        device_index: its place among the devices of its host; None: it ran on the CPU.
+        device_name, uuid: of the GPU, or the processor and None.
+        threads: CPU threads.
+        images: images that it ran.
+        inference: its outcome, with categories numbered as in the whole problem.
+        warmup, samples: seconds of each run, from the common start.
+        stages: seconds of the other stages.
+        shortcuts, tile: as the engine says.
+        stream: of the last run, where images were streamed.
+        lifetimes: uint16 (images of the dataset that are its own), or None.
+        clocks: before and after the runs, or None.
+        cuda: versions, or None.
+        peak_memory_bytes: of the process.
+    """
+
+    rank: int
+    host: str
+    choice: engines.Choice
+    device_index: int | None
+    device_name: str
+    uuid: str | None
+    threads: int
+    images: int
+    inference: Inference
+    warmup: list[float]
+    samples: list[float]
+    stages: dict[str, float]
+    shortcuts: engines.Shortcuts
+    tile: dict[str, Any] | None = None
+    stream: StreamReport | None = None
+    lifetimes: Any = None
+    clocks: dict[str, Any] | None = None
+    cuda: dict[str, str] | None = None
+    peak_memory_bytes: int = 0
+
+
+@dataclass
+class _Runs:
+    """The runs so far; all must agree."""
+
+    seconds: list[float] = field(default_factory=list)
+    inference: Inference | None = None
+    stream: StreamReport | None = None
+
+    def add(self, inference: Inference, seconds: float, stream: StreamReport | None) -> None:
+        first = self.inference
+        if first is not None and not np.array_equal(first.categories, inference.categories):
+            raise VerificationError(
+                f"run {len(self.seconds) + 1} found {len(inference.categories)} categories, run 1 "
+                f"{len(first.categories)}, or others of the same number",
+                hint="The engine is at fault; please report this.",
+            )
+        self.inference, self.stream = inference, stream
+        self.seconds.append(seconds)
+
+
+def share(rank: int, size: int, images: int, partition: str) -> range:
+    """The images of a rank, out of `images`: a piece ("contiguous") or every size-th ("cyclic").
+
+    Survivors are spread evenly over the ranks by "cyclic" only.
+    """
+    if partition == "cyclic":
+        return range(rank, images, size)
+    return range(images * rank // size, images * (rank + 1) // size)
+
+
+def work(
+    group: Group,
+    path: Path,
+    options: RunOptions,
+    gpu: int | None = None,
+    progress: Progress | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Outcome:
+    """Run a rank's share of the images.
+
+    Args:
+        group: the ranks.
+        path: the dataset file.
+        options: what to run.
+        gpu: the place of the rank's GPU among those of its host, in `machine.gpus()`; CUDA is to
+            see this one first.
+        progress: told how far a run is.
+        stopwatch: holds what was spent before, say on a broadcast of the dataset.
+
+    Raises:
+        DataError: the dataset has fewer layers than asked for, or is damaged.
+        DeviceError: there are fewer images than workers, or too little memory.
+        EngineError: the engine does not run on the device.
+        VerificationError: two runs of the same engine gave different categories.
+    """
+    stopwatch = Stopwatch() if stopwatch is None else stopwatch
+    dataset = open_dataset(path)
+    layers = dataset.layers if options.layers is None else options.layers
+    wanted = dataset.images if options.images is None else options.images
+    present = min(wanted, dataset.images)
+    if group.size > present:
+        raise DeviceError(
+            f"{group.size} workers share {present} images",
+            hint="Ask for as many workers as images at most.",
+        )
+    images = share(group.rank, group.size, present, options.partition)
+    with stopwatch.stage("read"):
+        network = dataset.network(layers)
+        features = dataset.features(images.start, images.stop, options.threads, images.step)
+    choice = engines.choose(options.engine, options.device, machine.best_device(), network)
+    engine_options = EngineOptions(
+        threads=options.threads,
+        retire=options.retire,
+        stopwatch=stopwatch,
+        progress=progress,
+        device_memory=options.device_memory,
+        tiling=options.tiling,
+    )
+    engine = engines.create(choice.engine, engine_options)
+    engine.prepare(network)
+    own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
+    passes, rest = divmod(wanted, dataset.images) if wanted > dataset.images else (1, 0)
+    last = len(range(images.start, min(rest, images.stop), images.step))
+    stream = None
+    if wanted > dataset.images:
+        stream = Stream(engine, features, passes, last)
+    else:
+        engine.upload(features)
+    before = None if own is None else machine.gpu_state(own.uuid)
+    runs = _Runs()
+    for _ in range(options.warmup + options.repeat):
+        group.barrier()
+        runs.add(*_timed(engine, stream, stopwatch))
+    after = None if own is None else machine.gpu_state(own.uuid)
+    assert runs.inference is not None
+    lifetimes = None
+    if options.trace:
+        from spdnn_cli.trace import lifetimes as trace
+
+        lifetimes = trace(network, features, options.retire, options.threads)
+    return Outcome(
+        rank=group.rank,
+        host=platform.node(),
+        choice=choice,
+        device_index=None if own is None else gpu or 0,
+        device_name=machine.cpu_model() if own is None else own.name,
+        uuid=None if own is None else own.uuid,
+        threads=options.threads,
+        images=passes * len(images) + last,
+        inference=_numbered(runs.inference, images, dataset.images),
+        warmup=runs.seconds[: options.warmup],
+        samples=runs.seconds[options.warmup :],
+        stages={stage: s for stage, s in stopwatch.seconds.items() if stage != "infer"},
+        shortcuts=engine.shortcuts,
+        tile=getattr(engine, "tile", None),
+        stream=runs.stream,
+        lifetimes=lifetimes,
+        clocks=None if own is None else {"before": before, "after": after},
+        cuda=None if own is None else _cuda_versions(),
+        peak_memory_bytes=machine.peak_memory_bytes(),
+    )
+
+
+def _timed(
+    engine: engines.Engine, stream: Stream | None, stopwatch: Stopwatch
+) -> tuple[Inference, float, StreamReport | None]:
+    if stream is not None:
+        inference, report = stream.run()
+        return inference, report.seconds, report
+    with stopwatch.stage("infer"):
+        inference = engine.infer()
+    return inference, stopwatch.take("infer"), None
+
+
+def _numbered(inference: Inference, images: range, of_dataset: int) -> Inference:
+    """With the numbers of the whole problem in place of those of a rank's share and passes."""
+    passes, place = np.divmod(inference.categories.astype(np.int64), len(images))
+    categories: Int32 = (passes * of_dataset + images.start + place * images.step).astype(np.int32)
+    return Inference(categories, inference.executed_edges, inference.alive)
+
+
+def _cuda_versions() -> dict[str, str]:
+    """The versions of the CUDA runtime and of what the driver can run."""
+    from cupy.cuda import runtime
+
+    numbers = {"runtime": runtime.runtimeGetVersion(), "driver": runtime.driverGetVersion()}
+    return {name: f"{n // 1000}.{n % 1000 // 10}" for name, n in numbers.items()}
+
+
+IDENTITY = ("version of spdnn", "network (SHA-256)", "inputs (SHA-256)", "set of options")
+
+
+def identity(dataset: Dataset, options: RunOptions) -> tuple[str, str, str, str]:
+    """What must be the same on all ranks, in the order of `IDENTITY`."""
+    from spdnn_cli import __version__
+
+    layers = dataset.layers if options.layers is None else options.layers
+    network = dataset.network_sha256(layers)
+    return __version__, network, dataset.features_sha256, repr(replace(options, threads=0))
