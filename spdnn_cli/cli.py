@@ -14,13 +14,16 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spdnn_cli import __version__, problem
 from spdnn_cli.errors import ResultError, SpdnnError, VerificationError
 from spdnn_cli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from spdnn_cli.result import Result
 
 ENGINE_NAMES = (
     *("auto", "reference", "cpu-layered", "cpu"),
@@ -216,7 +219,11 @@ def convert(
 @cli.command()
 @_neurons
 @click.option("--layers", type=_layers, help="Layers to run.  [default: all of the dataset]")
-@click.option("--images", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    help="The first so many; more than there are: again and again, streamed to the device.",
+)
 @click.option(
     "--dataset",
     "path",
@@ -237,10 +244,30 @@ def convert(
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="How many GPUs, one process each.")
 @click.option(
+    "--workers", type=click.IntRange(min=1), help="How many processes on the CPU.  [default: 1]"
+)
+@click.option(
+    "--partition",
+    type=click.Choice(["cyclic", "contiguous"]),
+    default="cyclic",
+    show_default=True,
+    help="How workers share the images: dealt out one by one, or a piece each.",
+)
+@click.option(
+    "--broadcast", is_flag=True, help="Under MPI: send rank 0's dataset to all, not read each."
+)
+@click.option(
     "--device-memory",
     metavar="SIZE",
     callback=_bytes,
     help="Device memory to use, say 8GB; other weights are streamed.  [default: all free]",
+)
+@click.option(
+    "--tile",
+    metavar="SHAPE",
+    default="auto",
+    show_default=True,
+    help="How tiled is to tile, say minibatch=12,outputs=1,blocksize=256,buffer=24KB,reorder=no.",
 )
 @_threads
 @click.option(
@@ -264,6 +291,7 @@ def convert(
     help="Timed runs; their median counts.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the synthetic digits.  [default: 1]")
+@click.option("--trace", is_flag=True, help="Keep how many layers each image lives, for scaling.")
 @_format
 @click.pass_obj
 def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
@@ -271,7 +299,10 @@ def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
     from spdnn_cli import display, flow
 
     with display.work() as report, display.layers() as progress:
-        record, path = flow.infer(workspace, wanted, display.note, report, progress)
+        done = flow.infer(workspace, wanted, display.note, report, progress)
+    if done is None:  # a rank of an MPI job; rank 0 alone speaks
+        return
+    record, path = done
     if form == "json":
         click.echo(json.dumps(record, indent=1))
     else:
@@ -315,12 +346,198 @@ def verify(
 
 
 @cli.command()
-@_format
+@click.argument("suite", required=False)
+@click.option(
+    "--file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file of suites.  [default: bench.yaml here, else the program's own]",
+)
+@click.option("--list", "listing", is_flag=True, help="Show the suites and their runs; run none.")
+@click.option("--again", is_flag=True, help="Start over: run also what was done before.")
 @click.pass_obj
-def report(workspace: Workspace, form: str) -> None:
-    """Tables from RESULTS_DIR: one row a problem, one column an engine."""
+def bench(
+    workspace: Workspace, suite: str | None, file: Path | None, listing: bool, again: bool
+) -> None:
+    """Run a suite of bench.yaml (smoke), each run in a process of its own.
+
+    It goes on where it stopped: what was done on this machine, by this program, is not run again.
+    What failed is.
+    """
+    from spdnn_cli import bench as benching
     from spdnn_cli import display
     from spdnn_cli import report as reporting
+    from spdnn_cli import suite as suites
+    from spdnn_cli.result import load
+
+    opened = suites.SuiteFile(suites.find(file), infer.params)
+    if listing:
+        for name in opened.names if suite is None else [suite]:
+            display.suite(opened.suite(name), benching.why_not_here)
+        return
+    made = benching.Bench(workspace, opened.suite(suite or "smoke"), again)
+    try:
+        with display.bench(made) as (begins, ended):
+            made.execute(begins, ended)
+    except KeyboardInterrupt:
+        raise made.interrupted() from None
+    results = [
+        load(outcome.path) for outcome in made.outcomes if outcome.path and not outcome.reason
+    ]
+    display.tables(reporting.throughput(results))
+    display.bench_end(made.outcomes, results)
+    made.check()
+
+
+_tables_format = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "plain", "markdown", "csv", "json"]),
+    help="Tables to read (the default), the same without lines, or for other programs.",
+)
+
+
+@cli.group(cls=_InOrder, invoke_without_command=True)
+@_tables_format
+@click.option(
+    "--plot",
+    metavar="FILE.(svg|png)",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw pictures, to an SVG or PNG file.",
+)
+@click.option(
+    "--html",
+    "page",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write tables and pictures as one page.",
+)
+@click.pass_context
+def report(context: click.Context, form: str | None, plot: Path | None, page: Path | None) -> None:
+    """Tables from RESULTS_DIR: all that the results can fill, or the one that is named.
+
+    No GPU is needed, and nothing is run.
+    """
+    if context.invoked_subcommand is not None:
+        if plot is not None or page is not None:
+            raise click.UsageError(
+                "--plot and --html go with spdnn report alone, before no command"
+            )
+        return
+    from spdnn_cli import display
+    from spdnn_cli import report as reporting
+
+    results = _all_results(context.obj)
+    tables = reporting.all_tables(results)
+    if plot is not None:
+        from spdnn_cli import plots
+
+        plots.draw(results, plot)
+        display.note(f"Pictures: {plot}")
+    if page is not None:
+        from spdnn_cli.page import write_page
+
+        write_page(results, tables, page)
+        display.note(f"Page: {page}")
+    display.tables(tables, form or "table")
+
+
+@report.command()
+@_tables_format
+@click.pass_context
+def throughput(context: click.Context, form: str | None) -> None:
+    """TeraEdges/s on one device: a row a problem, a column an engine, ratios to the baseline."""
+    _show_table(context, form)
+
+
+@report.command()
+@_tables_format
+@click.pass_context
+def kernels(context: click.Context, form: str | None) -> None:
+    """From the baseline to the optimised kernel, step by step.
+
+    The steps are runs of `spdnn infer --engine tiled --tile SHAPE`.
+    """
+    _show_table(context, form)
+
+
+@report.command()
+@_tables_format
+@click.pass_context
+def scaling(context: click.Context, form: str | None) -> None:
+    """Strong scaling: measured on the devices at hand, projected beyond them.
+
+    The projection needs a run with `spdnn infer --trace`, and says how far it is off.
+    """
+    _show_table(context, form)
+
+
+@report.command()
+@_tables_format
+@click.pass_context
+def peers(context: click.Context, form: str | None) -> None:
+    """This machine's results beside those of other programs, each with its source and machine."""
+    _show_table(context, form)
+
+
+@report.command()
+@_tables_format
+@click.pass_context
+def cpu(context: click.Context, form: str | None) -> None:
+    """The engines on CPUs, by threads and workers."""
+    _show_table(context, form)
+
+
+@report.command()
+@click.argument("before", type=click.Path(exists=True, path_type=Path), metavar="A")
+@click.argument("after", type=click.Path(exists=True, path_type=Path), metavar="B")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    help="Percent of A's time by which B may be slower.",
+)
+@_tables_format
+@click.pass_context
+def compare(
+    context: click.Context, before: Path, after: Path, threshold: float, form: str | None
+) -> None:
+    """Whether B is faster or slower than A, or whether the samples cannot tell.
+
+    A and B are result files of the same problem, or folders of results, whose runs are matched by
+    problem, engine and options. The exit code is 1 if a run of B is slower than A's by more than
+    the threshold, and that for certain; or if its answer is wrong.
+    """
+    from spdnn_cli import compare as comparing
+    from spdnn_cli import display
+
+    comparison = comparing.compare(before, after, threshold / 100)
+    display.tables([comparison.table()], _form(context, form))
+    comparison.check()
+
+
+def _show_table(context: click.Context, form: str | None) -> None:
+    """The table of the command in `context`."""
+    from spdnn_cli import display
+    from spdnn_cli import report as reporting
+
+    name, results = str(context.info_name), _all_results(context.obj)
+    tables = reporting.TABLES[name](results)
+    if not tables:
+        raise ResultError(
+            f"no result below {context.obj.results_dir} is for the {name} table",
+            hint=reporting.HINTS[name],
+        )
+    display.tables(tables, _form(context, form))
+
+
+def _form(context: click.Context, form: str | None) -> str:
+    """The format asked for after the command, or after `report`."""
+    inherited = context.parent.params["form"] if context.parent is not None else None
+    return form or inherited or "table"
+
+
+def _all_results(workspace: Workspace) -> list[Result]:
     from spdnn_cli.result import load_all
 
     results = load_all(workspace)
@@ -328,15 +545,12 @@ def report(workspace: Workspace, form: str) -> None:
         raise ResultError(
             f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."
         )
-    tables = reporting.throughput(results)
-    if form == "json":
-        click.echo(json.dumps([table.as_dict() for table in tables], indent=1))
-    else:
-        display.tables(tables)
+    return results
 
 
 def main() -> None:
     """Entry point of `spdnn`."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -358,6 +572,11 @@ def main() -> None:
     finally:
         # All is done or given up: an interrupt while the interpreter ends would say otherwise.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _terminated(number: int, frame: Any) -> None:
+    """What a scheduler sends before it kills: end in order, as on an interrupt."""
+    raise SpdnnError("terminated by SIGTERM. What was written before is whole")
 
 
 def _leave_stdout() -> None:

@@ -42,7 +42,7 @@ from isal.igzip_lib import IsalError
 from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import DataError
 from spdnn_cli.fold import keeps_saturated
-from spdnn_cli.network import Features, FoldedLayer, Int32, Layer, Network
+from spdnn_cli.network import Features, FoldedLayer, Int32, Int64, Layer, Network
 
 FORMAT = "spdnn-dataset"
 SCHEMA_VERSION = 1
@@ -103,24 +103,33 @@ class Dataset:
         layers_of_file = StoredLayers(self.path, self.file_id, wanted)
         return Network(layers_of_file, self.ymax, certificates, edges)
 
-    def features(
-        self, first: int = 0, last: int | None = None, threads: int = 1, step: int = 1
-    ) -> Features:
-        """The inputs of the images first, first + step, ... below `last` (default: all).
+    def features(self, first: int = 0, last: int | None = None, threads: int = 1) -> Features:
+        """The inputs of images first..last-1 (default: all).
 
         Args:
             first: first image, from 0.
             last: one past the last image.
             threads: threads that inflate chunks.
-            step: from image to image; no other rows are held in memory.
 
         Raises:
             DataError: the file is damaged.
         """
-        last = self.images if last is None else min(last, self.images)
+        return self.features_of(
+            np.arange(first, self.images if last is None else min(last, self.images)), threads
+        )
+
+    def features_of(self, images: Int64, threads: int = 1) -> Features:
+        """The inputs of some images; no others are held in memory.
+
+        Args:
+            images: int64, ascending, from 0.
+            threads: threads that inflate chunks.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         with _opened(self.path, self.file_id) as file:
-            rows = _read_rows(file["features"], range(first, last, step), threads)
-            return Features(rows, self.neurons)
+            return Features(_read_rows(file["features"], images, threads), self.neurons)
 
     def network_sha256(self, layers: int) -> str:
         """A checksum of the first `layers` layers."""
@@ -354,19 +363,16 @@ def _write_features(file: h5py.File, features: Features) -> None:
         stored.id.write_direct_chunk((first, 0), isal_zlib.compress(block.data, 3))
 
 
-def _read_rows(stored: h5py.Dataset, images: range, threads: int) -> Any:
+def _read_rows(stored: h5py.Dataset, images: Int64, threads: int) -> Any:
     """The rows of `images`. HDF5 reads the chunks one by one; `threads` threads inflate them."""
     chunk, width = stored.chunks
     rows = np.empty((len(images), width), stored.dtype)
-    first, last = images.start, images.stop
+    first, last = (int(images[0]), int(images[-1]) + 1) if len(images) else (0, 0)
 
     def inflate(start: int, packed: bytes) -> None:
         block = np.frombuffer(isal_zlib.decompress(packed), stored.dtype).reshape(chunk, width)
-        place = -(-max(0, start - first) // images.step)
-        wanted = images[place : -(-max(0, start + chunk - first) // images.step)]
-        rows[place : place + len(wanted)] = block[
-            wanted.start - start : wanted.stop - start : images.step
-        ]
+        low, high = np.searchsorted(images, [start, start + chunk])
+        rows[low:high] = block[images[low:high] - start]
 
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[None]] = deque()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -14,18 +16,22 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
+    from spdnn_cli.bench import Bench, Outcome
     from spdnn_cli.convert import Report
     from spdnn_cli.dataset import Dataset
     from spdnn_cli.engines import Progress as LayerProgress
     from spdnn_cli.fetch import FetchedFile, FetchPlan
     from spdnn_cli.fetch import Progress as TransferProgress
     from spdnn_cli.report import Table
+    from spdnn_cli.result import Result
+    from spdnn_cli.suite import Run, Suite
 
 FULL_WIDTH = 400
 """Columns off a terminal, where nothing is to be cut."""
@@ -132,6 +138,33 @@ def result(record: dict[str, Any]) -> None:
     for name, value in _configuration(record) + _timings(record) + _outcome(record):
         table.add_row(name, value)
     _out().print(table)
+    if len(record["workers"]) > 1:
+        _out().print(_workers(record))
+
+
+def _workers(record: dict[str, Any]) -> RichTable:
+    table = RichTable(
+        title="Workers: {launcher}, {partition} partition; slowest to mean {imbalance:.3f}".format(
+            **record["launch"], imbalance=record["imbalance"]
+        ),
+        title_justify="left",
+    )
+    for column in ("rank", "host", "device", "images", "survivors", "infer, s", "SM MHz", "UUID"):
+        table.add_column(column, justify="right")
+    for worker in record["workers"]:
+        clocks, place = worker["clocks"], worker["device_index"]
+        after = None if clocks is None or clocks["after"] is None else clocks["after"]["sm_mhz"]
+        table.add_row(
+            str(worker["rank"]),
+            worker["host"],
+            worker["device_name"] + ("" if place is None else f" ({place})"),
+            str(worker["images"]),
+            str(worker["survivors"]),
+            f"{worker['timings_s']['infer']['median']:.6f}",
+            "" if after is None else f"{after:.0f}",
+            (worker["uuid"] or "")[:12],
+        )
+    return table
 
 
 def _configuration(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -158,11 +191,17 @@ def _timings(record: dict[str, Any]) -> list[tuple[str, str]]:
         (stage, f"{timings[stage]:.4f} s")
         for stage in ("read", "prepare", "compile", "upload", "gather", "end_to_end")
     ]
-    samples = timings["infer"]["samples"]
+    samples, stream = timings["infer"]["samples"], record["stream"]
     text = f"{timings['infer']['median']:.6f} s"
     if len(samples) > 1:
         text += f" (median of {len(samples)}, {min(samples):.6f} to {max(samples):.6f})"
-    return [*rows, ("infer", text)]
+    if stream is None:
+        return [*rows, ("infer", text)]
+    text += ", the copies of the images to the device included"
+    speed = f"{stream['images_per_s']:.4g} images/s, {stream['bytes_per_s'] / 1e9:.4g} GB/s"
+    if stream["bus_share"] is not None:
+        speed += f", {stream['bus_share']:.1%} of what copies alone reach"
+    return [*rows, ("infer", text), ("stream", speed)]
 
 
 def _outcome(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -190,8 +229,13 @@ def verification(outcome: dict[str, Any]) -> None:
     print(f"{outcome['survivors']} categories: {state}, against {outcome['verified_against']}")
 
 
-def tables(made: Sequence[Table]) -> None:
-    """Tables with their notes."""
+def tables(made: Sequence[Table], form: str = "table") -> None:
+    """Tables with their notes: "table", or a name of `tables.FORMATS`."""
+    from spdnn_cli.tables import FORMATS
+
+    if form != "table":
+        print(FORMATS[form](made), end="")
+        return
     out = _out()
     for table in made:
         shown = RichTable(title=table.title, title_justify="left")
@@ -202,6 +246,82 @@ def tables(made: Sequence[Table]) -> None:
         out.print(shown)
         for line in table.notes:
             out.print(line)
+
+
+def suite(shown: Suite, why_not_here: Callable[[Run], str | None]) -> None:
+    """A suite and its runs, as commands."""
+    print(f"{shown.name}: {len(shown.runs)} run{'' if len(shown.runs) == 1 else 's'}")
+    for run in shown.runs:
+        obstacle = why_not_here(run)
+        print(f"  spdnn infer {shlex.join(run.words)}" + (f"  ({obstacle})" if obstacle else ""))
+
+
+@contextlib.contextmanager
+def bench(made: Bench) -> Iterator[tuple[Callable[[Run], None], Callable[[Outcome], None]]]:
+    """Progress of a suite: a line on stderr for each run that is settled, and a bar below.
+
+    Gives what to call before a run, and what to call with its outcome.
+    """
+    total = len(made.suite.runs)
+    place = {run: f"[{number}/{total}]" for number, run in enumerate(made.suite.runs, start=1)}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    # Once a second: the runs below are timed, and want the cores.
+    settings: dict[str, Any] = {"transient": True, "refresh_per_second": 1}
+    with Progress(*columns, console=_err(), disable=_quiet(), **settings) as bars:
+        task = bars.add_task("", total=total, left="")
+
+        def update() -> None:
+            left = made.seconds_left()
+            words = "" if left is None or not made.pending else f"about {_duration(left)} left"
+            bars.update(task, completed=total - len(made.pending), left=words)
+
+        def begins(run: Run) -> None:
+            bars.update(task, description=f"{place[run]} {run.title}")
+
+        def ended(outcome: Outcome) -> None:
+            bars.console.print(f"{place[outcome.run]} {outcome.run.title}: {_how_it_went(outcome)}")
+            update()
+
+        for outcome in made.outcomes:
+            ended(outcome)
+        yield begins, ended
+
+
+def _how_it_went(outcome: Outcome) -> str:
+    if outcome.state == "kept":
+        return f"done before, {outcome.path}"
+    if outcome.state == "done":
+        return f"done in {_duration(outcome.seconds)}, {outcome.path}"
+    return f"{outcome.state.upper()}: {outcome.reason}"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in the two largest units that matter."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def bench_end(outcomes: Sequence[Outcome], results: Sequence[Result]) -> None:
+    """What to know of a suite's runs beside their tables: which wobble, were skipped, or failed."""
+    from spdnn_cli.result import wobble
+
+    for found in results:
+        warning = wobble(found.record)
+        if warning is not None:
+            note(f"Warning: {found.path.name}: {warning}")
+    skipped = Counter(outcome.reason for outcome in outcomes if outcome.state == "skipped")
+    for reason, number in skipped.items():
+        note(f"Skipped: {number} run{'' if number == 1 else 's'}: {reason}")
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            note(f"Failed: {outcome.run.title}: {outcome.reason}")
 
 
 def _pairs(title: str) -> RichTable:

@@ -286,7 +286,7 @@ def _lifetimes(
     lifetimes = np.empty(present, np.uint16)
     for outcome in outcomes:
         own = share(outcome.rank, len(outcomes), present, options.partition)
-        lifetimes[own.start : own.stop : own.step] = outcome.lifetimes
+        lifetimes[own] = outcome.lifetimes
     return lifetimes
 
 

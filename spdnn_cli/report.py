@@ -1,89 +1,262 @@
-"""Tables from result files. Reads results and nothing else."""
+"""The tables of `spdnn report`, from result files and nothing else.
+
+Here are those of this machine's engines; `peers` and `scaling` have modules of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from spdnn_cli import runs
 from spdnn_cli.result import Result
+from spdnn_cli.runs import PROBLEM_COLUMNS, Record, number, seconds
+from spdnn_cli.tables import Table
+
+__all__ = ["HINTS", "TABLES", "Table", "all_tables", "cpu", "kernels", "throughput"]
+
+BASELINES = ("baseline", "reference", "cpu-layered")
+"""What others are compared with: the first of these that a machine has results of."""
 
 
-@dataclass
-class Table:
-    """A table: a title, column names, rows of text, and notes below."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: one object a row."""
-        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        return {"title": self.title, "rows": rows, "notes": self.notes}
+def all_tables(results: Sequence[Result]) -> list[Table]:
+    """Every table that the results can fill."""
+    return [table for make in TABLES.values() for table in make(results)]
 
 
 def throughput(results: Sequence[Result]) -> list[Table]:
-    """One table a machine: a row a problem, a column an engine, the newest run of each.
+    """The paper's single-device table, one a machine: a row a problem, a column an engine.
 
-    The rate is the challenge's: all edges of the problem over the median inference time. The ratio
-    is to the slowest engine of the row. Runs of unlike machines never share a table.
+    TeraEdges/s as the challenge counts them, of the newest run of each configuration, and the ratio
+    to the baseline. Runs on several devices (`scaling`) and of tile shapes that were asked for
+    (`kernels`) are left to those tables.
     """
-    machines = sorted({result.path.parent.name for result in results})
+    alone = [r for r in results if runs.workers(r.record) == 1 and not runs.asks_for_tile(r.record)]
     return [
-        _throughput(name, [r.record for r in results if r.path.parent.name == name])
-        for name in machines
+        _throughput(machine, [result.record for result in some])
+        for machine, some in runs.by_machine(alone).items()
     ]
 
 
-def _throughput(machine: str, records: list[dict[str, Any]]) -> Table:
-    newest = {(_row(record), _engine(record)): record for record in records}
-    engines = sorted({engine for _, engine in newest})
-    table = Table(
-        f"TeraEdges/s (effective) on {machine}",
-        ["neurons", "layers", "images", "data", *engines, "best to slowest"],
-        [],
-        [
-            "effective: all edges of the problem / median seconds of inference, whatever an engine "
-            "skips",
-            "* not verified",
-        ],
-    )
-    for row in sorted({row for row, _ in newest}):
-        found = {engine: newest[row, engine] for engine in engines if (row, engine) in newest}
-        rates = {engine: r["effective_teraedges_per_s"] for engine, r in found.items()}
-        cells = [_rate(found.get(engine)) for engine in engines]
-        ratio = max(rates.values()) / min(rates.values())
-        table.rows.append([*map(str, row), *cells, f"{ratio:.1f}" if len(rates) > 1 else ""])
+def _throughput(machine: str, records: Sequence[Record]) -> Table:
+    newest = {(runs.problem_of(r), runs.configuration(r)): r for r in records}
+    shown = list(newest.values())
+    names = runs.in_order(shown)
+    baseline = _baseline(shown)
+    columns = list(PROBLEM_COLUMNS)
+    for name in names:
+        compared = baseline is not None and name != baseline
+        columns += [name, f"{name} : {baseline}"] if compared else [name]
+    table = Table(f"TeraEdges/s (effective) on {machine}", columns, [], kind="throughput")
+    for problem, cells in runs.problem_cells(problem for problem, _ in newest).items():
+        found = {name: newest.get((problem, name)) for name in names}
+        row = list(cells)
+        for name in names:
+            row.append(_rate(found[name]))
+            if baseline is not None and name != baseline:
+                row.append(_ratio(found[baseline], found[name]))
+        table.rows.append(row)
+    table.notes = [runs.EFFECTIVE, *runs.notes(shown)]
     return table
 
 
-def _row(record: dict[str, Any]) -> tuple[int, int, int, str]:
-    data = record["dataset"]
-    official = data["official_inputs"] and data["official_network"]
-    return (
-        record["neurons"],
-        record["layers"],
-        record["images"],
-        "official" if official else data["source"],
-    )
+def _baseline(records: Sequence[Record]) -> str | None:
+    """The configuration that others are compared with; None: nothing to compare."""
+    if len(runs.in_order(records)) == 1:
+        return None
+    for engine in BASELINES:
+        names = runs.in_order(r for r in records if r["engine"] == engine)
+        if names:
+            return names[-1]
+    return None
 
 
-def _engine(record: dict[str, Any]) -> str:
-    """The column of a run: its engine, with what makes it another one."""
-    shortcuts, memory = record["shortcuts"], record.get("device_memory")
-    parts = [record["engine"]]
-    if shortcuts["twins_folded"] and not shortcuts["finished_images_retired"]:
-        parts.append("--no-retire")
-    if memory is not None:
-        parts.append(f"in {memory / 1e9:g} GB")
-    if record["device"] == "cpu":
-        parts.append(f"({record['threads']} threads)")
-    return " ".join(parts)
-
-
-def _rate(record: dict[str, Any] | None) -> str:
+def _rate(record: Record | None) -> str:
     if record is None:
         return ""
-    return f"{record['effective_teraedges_per_s']:.4g}{'' if record['verified'] else ' *'}"
+    return number(record["effective_teraedges_per_s"]) + runs.mark(record)
+
+
+def _ratio(slower: Record | None, faster: Record | None) -> str:
+    """How many times as fast the second is."""
+    if slower is None or faster is None:
+        return ""
+    return number(seconds(slower) / seconds(faster), 3)
+
+
+# ---- the kernel table
+
+
+STEP_WORDS = {"baseline": "CSR, one thread an output and image", "cusparse": "the library's SpMM"}
+
+
+def kernels(results: Sequence[Result]) -> list[Table]:
+    """From the baseline to the optimised kernel, one table a machine: a row a step of a problem.
+
+    The steps of `tiled` are its runs with `--tile`, in the order in which they add to each other.
+    """
+    wanted = [
+        r
+        for r in results
+        if r.record["engine"] in (*STEP_WORDS, "tiled")
+        and runs.workers(r.record) == 1
+        and r.record["stream"] is None
+        and r.record.get("device_memory") is None
+    ]
+    tables = [
+        _kernels(machine, [r.record for r in some])
+        for machine, some in runs.by_machine(wanted).items()
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _kernels(machine: str, records: Sequence[Record]) -> Table:
+    columns = [*PROBLEM_COLUMNS, "step", "seconds", "TeraEdges/s", "gain", "over the first"]
+    table = Table(
+        f"Kernels, from the baseline to the optimised one, on {machine}", columns, [], [], "kernels"
+    )
+    newest = {(runs.problem_of(r), runs.configuration(r)): r for r in records}
+    shown: list[Record] = []
+    for problem, cells in runs.problem_cells(problem for problem, _ in newest).items():
+        steps = sorted((r for (p, _), r in newest.items() if p == problem), key=_step_order)
+        if len(steps) < 2:  # one step is no story
+            continue
+        before: Record | None = None
+        for record in steps:
+            time = number(seconds(record)) + runs.mark(record)
+            gains = [_ratio(before, record), _ratio(steps[0] if before else None, record)]
+            table.rows.append([*cells, _step(record, before), time, _rate(record), *gains])
+            before = record
+        shown += steps
+    if shown:
+        table.notes = [
+            "gain: times as fast as the row above; over the first: as the problem's first row.",
+            runs.EFFECTIVE,
+            *runs.notes(shown),
+        ]
+    return table
+
+
+def _step_order(record: Record) -> tuple[object, ...]:
+    """Baseline, library, then tiled: fewer images, narrow loads, as stored, few outputs first."""
+    engine = record["engine"]
+    if engine != "tiled":
+        return (list(STEP_WORDS).index(engine),)
+    tile = record["tile"]
+    if not runs.asks_for_tile(record):
+        return (len(STEP_WORDS), 1)
+    names = ("minibatch", "vector", "reorder", "outputs")
+    return (len(STEP_WORDS), 0, *(tile[name] for name in names), record["created"])
+
+
+def _step(record: Record, before: Record | None) -> str:
+    """A step in words: the shape of a tiled run, or what of it is new after the step before."""
+    tile, engine = record["tile"], record["engine"]
+    if engine != "tiled":
+        return f"{engine}: {STEP_WORDS[engine]}"
+    if tile is None:
+        return "tiled: tuned shape"
+    previous = before["tile"] if before is not None else None
+    words = {name: word(tile[name]) for name, word in TILE_WORDS.items()}
+    if not runs.asks_for_tile(record):
+        return f"tiled: tuned shape: {', '.join(words.values())}"
+    if previous is None:
+        return f"tiled: staged in shared memory: {', '.join(words.values())}"
+    new = [words[name] for name in words if tile[name] != previous[name]]
+    return f"tiled: {', '.join(new) or 'the same shape'}"
+
+
+def _counted(one: str, many: str) -> Callable[[int], str]:
+    return lambda count: f"{count} {one if count == 1 else many}"
+
+
+TILE_WORDS: dict[str, Callable[..., str]] = {
+    "minibatch": _counted("image a thread", "images a thread"),
+    "outputs": _counted("output a thread", "outputs a thread"),
+    "blocksize": _counted("thread a block", "threads a block"),
+    "panel": _counted("image a panel", "images a panel"),
+    "vector": _counted("image a load", "images a load"),
+    "buffer_bytes": lambda size: f"a buffer of {size / 1024:g} KiB",
+    "reorder": lambda on: "outputs reordered" if on else "outputs as they come",
+}
+"""The entries of a tile shape (`tile.TileShape`), in words."""
+
+
+# ---- the CPU table
+
+
+def cpu(results: Sequence[Result]) -> list[Table]:
+    """The engines on CPUs, one table a machine, by threads and workers."""
+    on_cpu = [result for result in results if result.record["device"] == "cpu"]
+    return [
+        _cpu(machine, [result.record for result in some])
+        for machine, some in runs.by_machine(on_cpu).items()
+    ]
+
+
+def _cpu(machine: str, records: Sequence[Record]) -> Table:
+    columns = [
+        *(*PROBLEM_COLUMNS, "engine", "workers", "threads a worker", "partition", "launcher"),
+        *("seconds", "TeraEdges/s", "speed-up"),
+    ]
+    table = Table(f"Engines on the CPU of {machine}", columns, [], kind="cpu")
+    newest = {(runs.problem_of(r), runs.configuration(r)): r for r in records}
+    for problem, cells in runs.problem_cells(problem for problem, _ in newest).items():
+        of_problem = [record for (p, _), record in newest.items() if p == problem]
+        ordered = sorted(of_problem, key=_by_cores)
+        first: dict[str, Record] = {}
+        for record in ordered:
+            name = runs.engine_and_options(record)
+            fewest = first.setdefault(name, record)
+            count, launch = runs.workers(record), record["launch"]
+            spread = [launch["partition"], launch["launcher"]] if count > 1 else ["", ""]
+            table.rows.append(
+                [
+                    *(*cells, name, str(count), str(runs.threads(record)), *spread),
+                    number(seconds(record)) + runs.mark(record),
+                    _rate(record),
+                    _ratio(fewest, record),
+                ]
+            )
+    table.notes = [
+        "speed-up: over the same engine's first row, the one of the fewest workers x threads.",
+        runs.EFFECTIVE,
+        *runs.notes(list(newest.values())),
+    ]
+    return table
+
+
+def _by_cores(record: Record) -> tuple[object, ...]:
+    count, each = runs.workers(record), runs.threads(record) or 0
+    engine = runs.in_order([record])[0].split()[0]
+    return (engine, runs.engine_and_options(record), count * each, count, record["created"])
+
+
+def _peers(results: Sequence[Result]) -> list[Table]:
+    from spdnn_cli import peers
+
+    return peers.peers(results)
+
+
+def _scaling(results: Sequence[Result]) -> list[Table]:
+    from spdnn_cli import scaling
+
+    return scaling.scaling(results)
+
+
+TABLES: dict[str, Callable[[Sequence[Result]], list[Table]]] = {
+    "throughput": throughput,
+    "kernels": kernels,
+    "scaling": _scaling,
+    "peers": _peers,
+    "cpu": cpu,
+}
+"""Each table of `spdnn report`, by the name of its subcommand."""
+
+HINTS = {
+    "throughput": "Run spdnn infer on one device.",
+    "kernels": "On a GPU, run spdnn infer with --engine baseline and with --engine tiled.",
+    "scaling": "Run spdnn infer with --gpus, or with --device cpu --workers.",
+    "peers": "Fetch an official problem, and run spdnn infer on all its images.",
+    "cpu": "Run spdnn infer --device cpu.",
+}
+"""What fills a table that is empty."""

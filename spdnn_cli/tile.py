@@ -70,7 +70,7 @@ class TileShape:
             "blocksize is a multiple of 32, from minibatch to 1024": (
                 self.blocksize % 32 == 0 and self.minibatch <= self.blocksize <= 1024
             ),
-            "a buffer holds 1 KB at least": self.buffer_bytes >= 1000,
+            "a buffer holds a slot at least": self.buffer_bytes >= self.slot_bytes,
         }
         broken = [rule for rule, kept in rules.items() if not kept]
         if broken:

@@ -147,14 +147,17 @@ class _Runs:
         self.seconds.append(seconds)
 
 
-def share(rank: int, size: int, images: int, partition: str) -> range:
-    """The images of a rank, out of `images`: a piece ("contiguous") or every size-th ("cyclic").
+def share(rank: int, size: int, images: int, partition: str) -> Any:
+    """The images of a rank, out of `images`: int64, ascending.
 
-    Survivors are spread evenly over the ranks by "cyclic" only.
+    "contiguous": a piece. "cyclic": images are dealt out to and fro: to ranks 0, 1, .. size - 1,
+    then size - 1, .. 1, 0, and so on. Dealt in one direction, a period in the data would stay
+    together: 65 % of the survivors at 65536 x 1920 have odd numbers, counted from 0.
     """
-    if partition == "cyclic":
-        return range(rank, images, size)
-    return range(images * rank // size, images * (rank + 1) // size)
+    if partition == "contiguous":
+        return np.arange(images * rank // size, images * (rank + 1) // size)
+    there, back = (np.arange(first, images, 2 * size) for first in (rank, 2 * size - 1 - rank))
+    return np.sort(np.concatenate([there, back]))
 
 
 def work(
@@ -195,7 +198,7 @@ def work(
     images = share(group.rank, group.size, present, options.partition)
     with stopwatch.stage("read"):
         network = dataset.network(layers)
-        features = dataset.features(images.start, images.stop, options.threads, images.step)
+        features = dataset.features_of(images, options.threads)
     choice = engines.choose(options.engine, options.device, machine.best_device(), network)
     engine_options = EngineOptions(
         threads=options.threads,
@@ -209,7 +212,7 @@ def work(
     engine.prepare(network)
     own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
     passes, rest = divmod(wanted, dataset.images) if wanted > dataset.images else (1, 0)
-    last = len(range(images.start, min(rest, images.stop), images.step))
+    last = int(np.count_nonzero(images < rest))
     stream = None
     if wanted > dataset.images:
         stream = Stream(engine, features, passes, last)
@@ -261,10 +264,10 @@ def _timed(
     return inference, stopwatch.take("infer"), None
 
 
-def _numbered(inference: Inference, images: range, of_dataset: int) -> Inference:
+def _numbered(inference: Inference, images: Any, of_dataset: int) -> Inference:
     """With the numbers of the whole problem in place of those of a rank's share and passes."""
     passes, place = np.divmod(inference.categories.astype(np.int64), len(images))
-    categories: Int32 = (passes * of_dataset + images.start + place * images.step).astype(np.int32)
+    categories: Int32 = (passes * of_dataset + images[place]).astype(np.int32)
     return Inference(categories, inference.executed_edges, inference.alive)
 
 

@@ -123,7 +123,7 @@ def empty(tmp_path: Path) -> Spdnn:
 @pytest.fixture
 def result_file(spdnn: Spdnn) -> Path:
     """The one result."""
-    (path,) = spdnn.results.glob("*/*.json")
+    (path,) = spdnn.results.glob("*/n*.json")
     return path
 
 
@@ -278,9 +278,9 @@ def test_infer_json_is_the_result_file(spdnn: Spdnn, result_file: Path) -> None:
     rate = 50 * 3 * 1024 * 32 / sorted(samples)[1] / 1e12
     assert record["effective_teraedges_per_s"] == pytest.approx(rate)
 
-    (path,) = set(spdnn.results.glob("*/*.json")) - {result_file}
+    (path,) = set(spdnn.results.glob("*/n*.json")) - {result_file}
     assert outcome.err.endswith(f"Result file: {path}\n")
-    assert json.loads(path.read_text()) == {"schema_version": 1} | record
+    assert json.loads(path.read_text()) == {"schema_version": 2} | record
     assert path.parent.parent == spdnn.results
     assert set(record["machine"]) >= {"cpu", "cores", "memory_bytes", "gpus", "packages"}
     categories = path.with_name(path.stem + "-categories.tsv").read_bytes()
@@ -311,7 +311,7 @@ def test_settings_from_the_environment(spdnn: Spdnn, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SPDNN_RESULTS_DIR", "elsewhere")
 
     assert run("infer", "--images", "10", *QUICK).code == 0
-    (result,) = Path("elsewhere").glob("*/*.json")
+    (result,) = Path("elsewhere").glob("*/n*.json")
     assert json.loads(result.read_text())["layers"] == 3
     assert not Path("datasets").exists()
 
@@ -320,7 +320,7 @@ def test_folders_default_to_those_of_the_place(spdnn: Spdnn) -> None:
     shutil.copytree(spdnn.data, "datasets")
 
     assert run("infer", "--images", "10", *QUICK).code == 0
-    assert len(list(Path("results").glob("*/*.json"))) == 1
+    assert len(list(Path("results").glob("*/n*.json"))) == 1
 
 
 def test_results_that_cannot_be_written_are_one_line(
@@ -823,8 +823,8 @@ def test_report_is_a_row_a_problem_and_a_column_an_engine(spdnn: Spdnn, result_f
         ('{"neurons": 1', "cannot be read as a result (Expecting"),
         ("[]", "is not a result of spdnn."),
         ('{"schema_version": "1"}', "is not a result of spdnn."),
-        ('{"schema_version": 2}', "has schema version 2; this program reads up to 1. Update spdnn"),
-        ('{"schema_version": 1}', "is a result without created, neurons,"),
+        ('{"schema_version": 3}', "has schema version 3; this program reads up to 2. Update spdnn"),
+        ('{"schema_version": 2}', "is a result without created, neurons,"),
     ],
 )
 def test_result_file_that_is_none(spdnn: Spdnn, result_file: Path, text: str, message: str) -> None:

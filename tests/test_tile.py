@@ -8,10 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import any_layers, layer_of, matrix_of, random_matrix
 
+from spdnn_cli.errors import EngineError
 from spdnn_cli.fold import unfold
 from spdnn_cli.network import Int32, Layer
 from spdnn_cli.radixnet import official_layers
-from spdnn_cli.tile import STEPS, WARP, TiledLayer, TileShape, order_outputs, tile_layer
+from spdnn_cli.tile import (
+    STEPS,
+    WARP,
+    TiledLayer,
+    TileShape,
+    order_outputs,
+    parse_tiling,
+    tile_layer,
+)
 
 Edges = dict[tuple[int, int], float]
 
@@ -133,3 +142,27 @@ def test_a_layer_without_edges() -> None:
     assert not matrix_of(layer).any()
     assert tiled.buffdispl.tolist() == [0, 0]
     assert len(tiled.warpindex) == len(tiled.warpvalue) == 0
+
+
+def test_a_tiling_that_was_asked_for() -> None:
+    text = "minibatch=12, outputs=1,blocksize=256,panel=4,buffer=24KB,reorder=no"
+    tiling = parse_tiling(text)
+    assert tiling.shape == TileShape(12, 1, 256, panel=4, vector=4, buffer_bytes=24 << 10)
+    assert not tiling.reorder
+    assert tiling.describe()["asked"] == text
+    assert parse_tiling("minibatch=8,outputs=2,blocksize=64").reorder
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("minibatch=8,output=2,blocksize=64", "'output=2' is no part of a tile shape"),
+        ("minibatch=8,blocksize=64", "lacks outputs"),
+        ("minibatch=9,outputs=2,blocksize=64", "minibatch is a multiple of panel, 32 at most"),
+        ("minibatch=8,outputs=2,blocksize=64,vector=2", "vector is 1 or 4"),
+        ("minibatch=8,outputs=2,blocksize=64,buffer=24MB", "'buffer=24MB' is no part"),
+    ],
+)
+def test_a_tiling_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        parse_tiling(text)

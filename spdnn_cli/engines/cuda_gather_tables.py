@@ -254,6 +254,9 @@ def _padded_rows(gather: Gather, terms: int, zero: int) -> Any:
 def _outputs(pairs: Any, places: Int32, bias: Any, zero: int) -> Any:
     """The rows of a layer as `GatherTables.outputs` has them."""
     slots = np.where(pairs >= 0, places[pairs], zero).astype(np.uint32)
+    # Row j reads place j first where it reads it at all: neighbours then read neighbouring places.
+    swapped = slots[:, 1] == np.arange(len(slots))
+    slots[swapped] = slots[swapped, ::-1]
     packed = slots[:, 0] | slots[:, 1] << np.uint32(16)
     return np.stack([packed, np.ascontiguousarray(bias, np.float32).view(np.uint32)], axis=1)
 

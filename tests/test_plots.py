@@ -1,0 +1,497 @@
+"""The pictures: what is drawn for results made by hand, and the files that are written."""
+
+from __future__ import annotations
+
+import io
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from records import MACHINE, made, on_devices, traced
+
+from spdnn_cli import plot_style, plots, roofline
+from spdnn_cli.errors import ResultError
+from spdnn_cli.peers import Peer
+from spdnn_cli.plot_style import Picture
+from spdnn_cli.result import Result
+
+pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install 'spdnn[plot]'")
+
+SVG = "http://www.w3.org/2000/svg"
+OFFICIAL = {"neurons": 1024, "images": 60_000}
+
+
+def peer(**changes: Any) -> Peer:
+    """A program that took 0.1 s for 1024 x 120: 60,000 x 1024 x 32 x 120 edges, 2.36 Tera/s."""
+    entry: dict[str, Any] = {
+        "kind": "published",
+        "key": "other",
+        "program": "Another program",
+        "source": "A paper, 2022",
+        "machine": "1x NVIDIA A100",
+        "date": None,
+        "device": "cuda",
+        "timed": "kernels alone",
+        "note": None,
+        "seconds": {(1024, 120): 0.1},
+    }
+    return Peer(**(entry | changes))
+
+
+def drawn(picture: Picture | None) -> Any:
+    assert picture is not None
+    return picture.figure()
+
+
+def words(figure: Any) -> list[str]:
+    """Every piece of text on a figure, with the lines of one joined."""
+    from matplotlib.text import Text
+
+    found = [text.get_text() for text in figure.findobj(Text)]
+    return [" ".join(text.split("\n")) for text in found if text]
+
+
+def points(axes: Any) -> list[tuple[float, float]]:
+    """The places of all marks."""
+    marks = [line for line in axes.get_lines() if line.get_marker() not in ("None", "", None)]
+    return [(float(x), float(y)) for line in marks for x, y in line.get_xydata()]
+
+
+def lines(axes: Any, style: str) -> list[list[tuple[float, float]]]:
+    """The places along every line without marks that has a style."""
+    return [
+        [(float(x), float(y)) for x, y in line.get_xydata()]
+        for line in axes.get_lines()
+        if line.get_linestyle() == style and line.get_marker() in ("None", "", None)
+    ]
+
+
+# ---- throughput
+
+
+def test_throughput_has_a_mark_a_problem_and_engine() -> None:
+    results = [
+        made("tiled", layers=120, effective_teraedges_per_s=5.0),
+        made("tiled", layers=480, effective_teraedges_per_s=6.0),
+        made("folded", layers=480, effective_teraedges_per_s=70.0),
+    ]
+    figure = drawn(plots.throughput(results))
+    (axes,) = figure.axes
+    assert sorted(y for _, y in points(axes)) == [5.0, 6.0, 70.0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["120", "480"]
+    assert axes.get_yscale() == "log"
+    shown = words(figure)
+    assert {"tiled", "folded", "N = 8", "layers", "TeraEdges/s, effective"} <= set(shown)
+    assert "Measured: 1x NVIDIA H100 80GB HBM3" in shown
+    assert "10 images, official; 2026-11-23; every run verified" in shown
+
+
+def test_throughput_shows_the_newest_run_of_a_configuration() -> None:
+    rates = [1.0, 3.0, 2.0]
+    results = [made(effective_teraedges_per_s=rate) for rate in rates]
+    (axes,) = drawn(plots.throughput(results)).axes
+    assert [y for _, y in points(axes)] == [2.0]
+
+
+def test_throughput_keeps_machines_apart() -> None:
+    results = [made(), made("cpu", folder="a-laptop", device="cpu", threads=2)]
+    figure = drawn(plots.throughput(results))
+    assert len(figure.axes) == 2
+    assert {"Measured: 1x NVIDIA H100 80GB HBM3", "Measured: Intel Xeon, 16 cores"} <= set(
+        words(figure)
+    )
+
+
+def test_throughput_keeps_other_data_apart() -> None:
+    dataset = made().record["dataset"]
+    own = dataset | {"source": "synthetic", "official_inputs": False, "features_sha256": "a" * 64}
+    figure = drawn(plots.throughput([made(), made(dataset=own)]))
+    assert len(figure.axes) == 2
+    assert "10 images, synthetic (not official); 2026-11-23, verified" in words(figure)
+
+
+def test_throughput_shows_others_in_panels_of_their_own() -> None:
+    results = [made(**OFFICIAL, layers=120, effective_teraedges_per_s=5.0)]
+    others = [
+        peer(),
+        peer(key="2", kind="measured", source="own measurement", date="2026-11-22"),
+        peer(key="3", seconds={(4096, 120): 0.1}),  # a problem that the results do not have
+        peer(key="4", device="cpu", machine="a Xeon"),  # another kind of device
+    ]
+    picture = plots.throughput(results, others)
+    figure = drawn(picture)
+    assert [[y for _, y in points(axes)] for axes in figure.axes] == [
+        [5.0],
+        [pytest.approx(2.359296)],
+        [pytest.approx(2.359296)],
+    ]
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert {
+        "Published: 1x NVIDIA A100",
+        "Source: A paper, 2022",
+        "Other programs, measured: 1x NVIDIA A100",
+        "Source: own measurement, 2026-11-22",
+        "Another program",
+        "Timed, 1x NVIDIA A100: Another program: kernels alone.",
+    } <= set(words(figure))
+
+
+def test_throughput_has_no_others_beside_data_that_is_not_official() -> None:
+    figure = drawn(plots.throughput([made(layers=120, neurons=1024)], [peer()]))
+    assert len(figure.axes) == 1
+
+
+def test_what_is_not_verified_is_hollow_and_what_is_wrong_is_not_drawn() -> None:
+    results = [
+        made("tiled", verified=False, effective_teraedges_per_s=1.0),
+        made("folded", effective_teraedges_per_s=2.0),
+        made("baseline", verified=False, difference="3 missing", effective_teraedges_per_s=3.0),
+    ]
+    picture = plots.throughput(results)
+    figure = drawn(picture)
+    (axes,) = figure.axes
+    fill = {
+        float(line.get_ydata()[0]): line.get_markerfacecolor()
+        for line in axes.get_lines()
+        if line.get_marker() != "None"
+    }
+    assert fill == {1.0: plot_style.PAPER, 2.0: plot_style.ENGINE_COLOURS["folded"]}
+    assert picture is not None
+    assert picture.notes[-2:] == [
+        "Not drawn: 1 of 3 results, whose categories are WRONG.",
+        "All panels have one scale.",
+    ]
+    assert "Hollow marks: not verified." in picture.notes
+    assert "10 images, official; 2026-11-23; 1 of 2 runs not verified" in words(figure)
+
+
+def test_runs_on_several_devices_are_not_in_the_throughput() -> None:
+    assert plots.throughput([on_devices(2, 1.0, "cyclic")]) is None
+
+
+# ---- images alive
+
+
+def test_alive_without_a_trace() -> None:
+    picture = plots.images_alive([made()])
+    figure = drawn(picture)
+    (axes,) = figure.axes
+    assert lines(axes, "-") == [[(0, 10), (1, 5), (2, 5), (3, 3), (4, 3)]]
+    assert lines(axes, ":") == []
+    assert axes.get_legend() is None
+    assert {"N = 8", "layers done", "images"} <= set(words(figure))
+    assert picture is not None
+    assert picture.notes[1].endswith("none is here: spdnn infer --trace.")
+
+
+def test_alive_marks_where_all_images_had_finished() -> None:
+    figure = drawn(plots.images_alive([made(), made("folded", alive=[5, 5, 3])]))
+    (axes,) = figure.axes
+    assert len(lines(axes, "-")[0]) == 5  # the deeper run is shown
+    ((at, _), _) = lines(axes, ":")[0]
+    assert at == 3
+    assert "all finished after layer 3" in words(figure)
+
+
+def test_alive_and_saturated_of_a_trace(tmp_path: Path) -> None:
+    # Ten images. Five die in layer 1, two in layer 3. Image 0 saturates in layer 2, image 1 in
+    # layer 3, and image 2 runs to the end.
+    lifetimes = [2, 3, 4, 1, 1, 1, 1, 1, 3, 3]
+    result = traced(made(), tmp_path, lifetimes, [0, 1, 2])
+    picture = plots.images_alive([result])
+    (axes,) = drawn(picture).axes
+    alive, running = lines(axes, "-")
+    (saturated,) = lines(axes, "--")
+    assert alive == [(0, 10), (1, 5), (2, 5), (3, 3), (4, 3)]
+    assert [y for _, y in running] == [10, 5, 4, 1, 1]
+    assert [y for _, y in saturated][2:] == [1, 2, 2]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "alive",
+        "saturated for good",
+        "still running",
+    ]
+    assert picture is not None
+    assert picture.notes[1].startswith("Saturated for good: every value is at YMAX")
+
+
+def test_nothing_is_said_of_saturation_where_no_image_is_known_to_have_saturated(
+    tmp_path: Path,
+) -> None:
+    result = traced(made(), tmp_path, [4, 4, 4, 1, 1, 1, 1, 1, 3, 3], [0, 1, 2])
+    picture = plots.images_alive([result])
+    (axes,) = drawn(picture).axes
+    assert lines(axes, "-") == [[(0, 10), (1, 5), (2, 5), (3, 3), (4, 3)]]
+    assert lines(axes, "--") == []
+    assert picture is not None
+    assert picture.notes[1].endswith("none is here: spdnn infer --trace.")
+
+
+def test_alive_has_a_panel_a_problem_two_in_a_row() -> None:
+    picture = plots.images_alive([made(neurons=n) for n in (8, 16, 32)])
+    assert picture is not None
+    assert [len(row) for row in picture.rows] == [2, 1]
+    assert [panel.title for row in picture.rows for panel in row] == ["N = 8", "N = 16", "N = 32"]
+
+
+# ---- scaling
+
+
+def test_scaling_needs_two_numbers_of_devices() -> None:
+    assert plots.scaling([made(), on_devices(1, 1.0, "contiguous")]) is None
+    assert plots.scaling([on_devices(2, 1.0, "cyclic")]) is None
+
+
+def test_scaling_is_the_speed_up_of_each_partition() -> None:
+    results = [
+        on_devices(1, 8.0, "contiguous"),
+        on_devices(2, 5.0, "contiguous"),
+        on_devices(2, 4.0, "cyclic"),
+        on_devices(4, 2.5, "cyclic", verified=False),
+    ]
+    figure = drawn(plots.scaling(results))
+    (axes,) = figure.axes
+    assert lines(axes, "-") == [[(1, 1), (2, 1.6)], [(1, 1), (2, 2), (4, 3.2)]]
+    (ideal,) = lines(axes, ":")
+    assert all(x == pytest.approx(y) for x, y in ideal)
+    assert lines(axes, "--") == []
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4"]
+    assert {
+        "8 neurons, 4 layers: 8x NVIDIA H200",
+        "10 images, official; 2026-11-23; 1 of 4 runs not verified",
+        "tiled, contiguous: 5\u00a0s",
+        "tiled, cyclic: 2.5\u00a0s",
+        "devices",
+        "speed-up",
+    } <= set(words(figure))
+
+
+def test_scaling_without_one_device_starts_on_the_ideal_line() -> None:
+    (axes,) = drawn(plots.scaling([on_devices(n, 8.0 / n, "cyclic") for n in (2, 4)])).axes
+    assert lines(axes, "-") == [[(2, 2), (4, 4)]]
+
+
+def test_of_two_launchers_the_faster_one_is_shown() -> None:
+    slow = on_devices(2, 6.0, "cyclic")
+    slow.record["launch"] = slow.record["launch"] | {"launcher": "mpi"}
+    results = [on_devices(1, 8.0, "cyclic"), slow, on_devices(2, 4.0, "cyclic")]
+    (axes,) = drawn(plots.scaling(results)).axes
+    assert lines(axes, "-") == [[(1, 1), (2, 2)]]
+
+
+def test_projections_are_dashed_and_named(tmp_path: Path) -> None:
+    # Ten images that all live for 4 layers. 8 s for 40 image-layers and 4.4 s for 20 of them: 0.8 s
+    # for the layers of a rank, and 0.18 s for each image-layer. So the rank with most images takes
+    # 2.96 s with 3 of them (4 devices), 2.24 s with 2 (8 devices), and 1.52 s with 1.
+    alone = traced(on_devices(1, 8.0, "cyclic"), tmp_path, [4] * 10, [0, 1, 2])
+    results = [alone, on_devices(2, 4.4, "cyclic")]
+    picture = plots.scaling(results)
+    figure = drawn(picture)
+    (axes,) = figure.axes
+    contiguous, cyclic = lines(axes, "--")
+    assert [x for x, _ in cyclic] == [2, 4, 8, 16, 32, 64, 128, 256, 512, 768]
+    assert [y for _, y in cyclic][:5] == pytest.approx(
+        [8 / 4.4, 8 / 2.96, 8 / 2.24, 8 / 1.52, 8 / 1.52]
+    )
+    assert contiguous[0] == (1, 1)  # of that partition nothing but one device was measured
+    assert len(points(axes)) == 3
+    assert "tiled, cyclic: projected 1.52\u00a0s" in words(figure)
+    assert picture is not None
+    assert picture.notes[1].startswith("Dashed, without marks: projected, not measured.")
+
+
+# ---- roofline
+
+
+def test_least_bytes_of_a_layered_run() -> None:
+    # Input bits 10 x 1 byte; weights 4 layers x 16 edges x 6 bytes; values of 8 neurons x 4 bytes:
+    # written for 5 + 5 + 3 + 3 images, read for 5 + 5 + 3.
+    assert roofline.least_bytes(made("tiled").record) == 10 + 4 * 16 * 6 + 32 * (16 + 13)
+    assert roofline.least_bytes(made("baseline").record) == 10 + 4 * 16 * 8 + 32 * (16 + 13)
+
+
+def test_least_bytes_of_a_folded_run_are_the_input_bits() -> None:
+    assert roofline.least_bytes(made("folded", neurons=1024).record) == 10 * 128
+    assert roofline.intensity(made("folded", neurons=1024).record) == 320 / 1280
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"engine": "reference"},
+        {"device_memory": 10**9},
+        {"stream": {"chunks": 2}},
+        {"launch": made().record["launch"] | {"workers": 2}},
+    ],
+)
+def test_least_bytes_are_not_known_of(changes: dict[str, Any]) -> None:
+    assert roofline.least_bytes(made().record | changes) is None
+    assert roofline.intensity(made().record | changes) is None
+
+
+def test_roofline_has_the_deepest_run_of_each_engine_below_its_roof() -> None:
+    results = [
+        made("tiled", layers=4, executed_teraedges_per_s=4.0),
+        made("tiled", layers=2, executed_teraedges_per_s=3.0, alive=[5, 5]),
+        made("folded", executed_teraedges_per_s=2.0),
+    ]
+    figure = drawn(plots.roofline(results))
+    (axes,) = figure.axes
+    assert [y for _, y in points(axes)] == [4.0, 2.0]
+    assert [x for x, _ in points(axes)] == pytest.approx([320 / 1322, 32])
+    (slope,) = lines(axes, "-")
+    assert [y / x for x, y in slope] == pytest.approx([3.02, 3.02])
+    (level,) = lines(axes, "--")
+    assert [y for _, y in level] == pytest.approx([33.1 / 4] * 2)
+    assert {"tiled", "folded", "8", "device memory: 3.02 TB/s"} <= set(words(figure))
+
+
+def test_no_roof_for_a_machine_whose_ceilings_are_not_known() -> None:
+    machine = made().record["machine"] | {"gpus": [{"name": "Another GPU", "driver": "1"}]}
+    picture = plots.roofline([made(machine=machine)])
+    (axes,) = drawn(picture).axes
+    assert (lines(axes, "-"), lines(axes, "--")) == ([], [])
+    assert len(points(axes)) == 1
+    assert picture is not None
+    assert not any(note.startswith("Roofs:") for note in picture.notes)
+
+
+def test_no_roofline_without_known_bytes() -> None:
+    assert plots.roofline([made("reference", device="cpu")]) is None
+
+
+# ---- labels
+
+
+def test_labels_that_fit_stay() -> None:
+    assert plot_style.spread([1.0, 3.0, 2.0], [0.5] * 3, 4.0) == [1.0, 3.0, 2.0]
+
+
+def test_labels_that_overlap_move_apart_about_their_middle() -> None:
+    assert plot_style.spread([2.0, 2.0], [1.0, 1.0], 10.0) == pytest.approx([1.5, 2.5])
+    assert plot_style.spread([2.0, 2.0], [1.0, 3.0], 10.0) == pytest.approx([1.0, 3.0])
+
+
+def test_labels_stay_below_the_ceiling() -> None:
+    assert plot_style.spread([4.0, 4.0], [1.0, 1.0], 4.0) == pytest.approx([2.5, 3.5])
+
+
+def test_no_label_of_a_picture_covers_another() -> None:
+    engines = ("baseline", "cusparse", "tiled", "folded", "reference", "cpu-layered")
+    results = [made(engine, effective_teraedges_per_s=2.0) for engine in engines]
+    figure = drawn(plots.throughput(results))
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).draw()
+    names = [text for text in figure.axes[0].texts if text.get_text() in engines]
+    # The text alone: an annotation's own extent has its arrow in it.
+    heights = sorted(float(text.get_position()[1]) for text in names)
+    inch = figure.get_figheight() * figure.axes[0].get_position().height
+    gaps = [(b - a) * inch * 72 for a, b in pairwise(heights)]
+    assert len(names) == len(engines)
+    assert min(gaps) > 7
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.1, "0.1"), (1, "1"), (1234.5, "1,230"), (100_000, "100,000"), (1e-6, "1e-06")],
+)
+def test_numbers_of_labels(value: float, text: str) -> None:
+    assert plot_style.number(value) == text
+
+
+# ---- files
+
+
+def one_of_each() -> list[Result]:
+    return [made(), made("folded"), on_devices(1, 2.0, "cyclic"), on_devices(2, 1.0, "cyclic")]
+
+
+def test_svg_is_well_formed_and_has_every_picture(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "all.SVG"
+    plots.draw(one_of_each(), file)
+    root = ElementTree.parse(file).getroot()
+    assert root.tag == f"{{{SVG}}}svg"
+    texts = {"".join(text.itertext()).strip() for text in root.iter(f"{{{SVG}}}text")}
+    assert {
+        "Throughput by problem and engine",
+        "Images alive after each layer",
+        "Strong scaling",
+        "Roofline: what bounds the engines",
+    } <= texts
+    assert [path.name for path in file.parent.iterdir()] == ["all.SVG"]
+
+
+def test_same_results_same_svg(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        plots.draw(one_of_each(), tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_png(tmp_path: Path) -> None:
+    file = tmp_path / "all.png"
+    plots.draw([made()], file)
+    assert file.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize(("name", "what"), [("a.pdf", ".pdf"), ("a", "a file without suffix")])
+def test_another_suffix_is_an_error(tmp_path: Path, name: str, what: str) -> None:
+    with pytest.raises(ResultError) as raised:
+        plots.draw([made()], tmp_path / name)
+    assert str(raised.value) == (
+        f"{tmp_path / name}: pictures are written as SVG or PNG, not as {what}. "
+        "Name the file .svg or .png."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("results", [[], [made(difference="3 missing", verified=False)]])
+def test_nothing_to_draw_is_an_error(tmp_path: Path, results: list[Result]) -> None:
+    with pytest.raises(ResultError) as raised:
+        plots.draw(results, tmp_path / "a.svg")
+    assert str(raised.value) == (
+        f"{tmp_path / 'a.svg'}: there is nothing to draw: no result has categories that are right. "
+        "Run spdnn infer first."
+    )
+
+
+def test_without_matplotlib_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ResultError) as raised:
+        plots.draw([made()], tmp_path / "a.svg")
+    assert str(raised.value) == (
+        "pictures need matplotlib, which is not installed. Run pip install 'spdnn[plot]'."
+    )
+
+
+def test_failed_drawing_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.svg"
+    file.write_text("old")
+
+    def full(figure: Any, part: Any, form: str) -> None:
+        Path(part).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plots, "save", full)
+    with pytest.raises(Exception, match="No space left on device"):
+        plots.draw([made()], file)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.svg", "old")]
+
+
+def test_committed_results_fill_the_pictures() -> None:
+    from spdnn_cli.result import load_all
+    from spdnn_cli.workspace import Workspace
+
+    root = Path(__file__).parents[1]
+    results = load_all(Workspace(root / "datasets", root / "results"))
+    names = [picture.name for picture in plots.pictures(results)]
+    assert {"throughput", "alive", "roofline"} <= set(names)
+    for picture in plots.pictures(results):
+        plots.save(picture.figure(), io.BytesIO(), "svg")
+    assert any(result.path.parent.name == MACHINE for result in results)
