@@ -42,7 +42,8 @@ NEEDED = (
     *("survivors", "categories_sha256", "verified", "effective_teraedges_per_s"),
     *("device", "executed_edges", "timings_s", "machine"),
 )
-"""What `verify` and `report` read of a result."""
+"""What a result has of any version: what `verify` and `report` read of it."""
+NEEDED_SINCE_2 = ("launch", "workers", "imbalance", "options", "stream", "lifetimes")
 WOBBLES_FROM = 0.1
 """From this spread of its samples on, (largest - smallest) / median, a run is warned about: twice
 the difference between two runs that `spdnn report compare` takes for a regression. Runs of some
@@ -178,11 +179,14 @@ def load(path: Path) -> Result:
             path=path,
             hint="Update spdnn.",
         )
-    missing = [name for name in NEEDED if name not in record]
+    needed = NEEDED if record["schema_version"] == 1 else (*NEEDED, *NEEDED_SINCE_2)
+    missing = [name for name in needed if name not in record]
     if missing:
         raise ResultError(f"is a result without {', '.join(missing)}", path=path)
+    if record["schema_version"] > 1:
+        return Result(path, record)
     try:
-        return Result(path, _completed(record))
+        return Result(path, _upgraded(record))
     except (KeyError, TypeError, AttributeError) as error:
         raise ResultError(
             f"is a damaged result ({type(error).__name__}: {error})", path=path
@@ -225,10 +229,14 @@ def wobble(record: dict[str, Any]) -> str | None:
     )
 
 
-def _completed(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with what version 1 did not say, because it was always so: one device, alone."""
+def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of version 1 with what that did not say, as it was always so: one device, alone."""
     infer = record["timings_s"]["infer"]
-    added = {
+    return {
+        **record,
+        "schema_version": SCHEMA_VERSION,
+        "machine": {**record["machine"], "cuda": None},
+        "options": {"warmup": len(infer["warmup"]), "repeat": len(infer["samples"])},
         "launch": {
             "launcher": "alone",
             "workers": 1,
@@ -236,16 +244,12 @@ def _completed(record: dict[str, Any]) -> dict[str, Any]:
             "rebalance_layer": None,
             "broadcast": False,
         },
+        "workers": [_only_worker(record)],
         "imbalance": 1.0,
-        "options": {"warmup": len(infer["warmup"]), "repeat": len(infer["samples"])},
         "stream": None,
         "tile": None,
         "lifetimes": None,
     }
-    if "workers" not in record:
-        added["workers"] = [_only_worker(record)]
-    machine = {"cuda": None} | record["machine"]
-    return added | record | {"schema_version": SCHEMA_VERSION, "machine": machine}
 
 
 def _only_worker(record: dict[str, Any]) -> dict[str, Any]:

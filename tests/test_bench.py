@@ -464,7 +464,7 @@ def test_a_failure_is_noted_and_the_rest_still_runs(folder: Folder) -> None:
 
 
 def test_usage_that_infer_refuses_is_a_failure_with_its_reason(folder: Folder) -> None:
-    folder.write([{"engine": "cpu", "device": "cuda", "images": 1}])
+    folder.write([{"engine": "cpu", "tile": "nonsense", "images": 1}])
     suite = SuiteFile(Path("bench.yaml"), infer.params).suite("s")
     ended: list[Outcome] = []
     Bench(Workspace(Path("datasets"), folder.results), suite).execute(
@@ -474,6 +474,7 @@ def test_usage_that_infer_refuses_is_a_failure_with_its_reason(folder: Folder) -
     assert outcome.state == "failed"
     assert outcome.reason is not None
     assert outcome.reason.startswith("exit code 1: ")
+    assert "'nonsense' is no part of a tile shape" in outcome.reason
 
 
 def test_a_run_has_a_time_limit(folder: Folder) -> None:
