@@ -358,7 +358,7 @@ def verify(
 def bench(
     workspace: Workspace, suite: str | None, file: Path | None, listing: bool, again: bool
 ) -> None:
-    """Run a suite of bench.yaml (smoke), each run in a process of its own.
+    """Run a suite of bench.yaml, and show its tables.
 
     It goes on where it stopped: what was done on this machine, by this program, is not run again.
     What failed is.
@@ -413,7 +413,7 @@ _tables_format = click.option(
 )
 @click.pass_context
 def report(context: click.Context, form: str | None, plot: Path | None, page: Path | None) -> None:
-    """Tables from RESULTS_DIR: all that the results can fill, or the one that is named.
+    """Tables from RESULTS_DIR: all of them, or the one that is named.
 
     No GPU is needed, and nothing is run.
     """

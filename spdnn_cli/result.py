@@ -293,9 +293,10 @@ def _hardware_of(folder: Path, unknown: dict[str, Any]) -> dict[str, Any]:
 
 
 def _alike(hardware: dict[str, Any], other: dict[str, Any]) -> bool:
-    same = all(hardware[name] == other.get(name) for name in ("cpu", "cores", "gpus"))
-    memory, other_memory = hardware["memory_bytes"], other.get("memory_bytes", 0)
-    return same and abs(memory - other_memory) <= SAME_MEMORY * memory
+    if any(hardware[name] != other.get(name) for name in ("cpu", "cores", "gpus")):
+        return False
+    memory, other_memory = hardware["memory_bytes"], other.get("memory_bytes")
+    return isinstance(other_memory, int) and abs(memory - other_memory) <= SAME_MEMORY * memory
 
 
 def _result_files(folder: Path) -> list[Path]:

@@ -158,7 +158,8 @@ def configuration(record: Record) -> str:
     if launch["broadcast"]:
         parts.append("broadcast")
     if each is not None:
-        parts.append(f"({each} threads{' each' if count > 1 else ''})")
+        noun = "thread" if each == 1 else "threads"
+        parts.append(f"({each} {noun}{' each' if count > 1 else ''})")
     return " ".join(parts)
 
 

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spdnn_cli import runs
+from spdnn_cli.errors import ResultError
 from spdnn_cli.result import Result
 from spdnn_cli.runs import PROBLEM_COLUMNS, Problem, Record, number
 from spdnn_cli.tables import Table
@@ -200,8 +201,10 @@ def all_series(results: Sequence[Result]) -> list[Series]:
             if not runs.asks_for_tile(record) and record.get("difference") is None:
                 groups.setdefault(_key(machine, record), []).append(record)
     made = [_series(key, records, traces) for key, records in groups.items()]
-    order = lambda s: (s.machine, s.problem, s.engine, s.partition)  # noqa: E731
-    return sorted(itertools.chain.from_iterable(made), key=order)
+    return sorted(
+        itertools.chain.from_iterable(made),
+        key=lambda series: (series.machine, series.problem, series.engine, series.partition),
+    )
 
 
 def _key(machine: str, record: Record) -> _Key:
@@ -223,7 +226,7 @@ class _Traces:
     def __init__(self, results: Sequence[Result]) -> None:
         self._results: dict[tuple[str, str, bool], Result] = {}
         for result in results:
-            if result.record["lifetimes"] is not None:
+            if result.record["lifetimes"] is not None and result.record["stream"] is None:
                 known = self._results.get(_traced(result.record))
                 if known is None or known.record["images"] <= result.record["images"]:
                     self._results[_traced(result.record)] = result
@@ -235,9 +238,29 @@ class _Traces:
         if key not in self._results:
             return None
         if key not in self._read:
-            self._read[key] = self._results[key].lifetimes()
+            self._read[key] = _checked_lifetimes(self._results[key])
         lifetimes = self._read[key][: record["images"]]
         return lifetimes if len(lifetimes) == record["images"] else None
+
+
+def _checked_lifetimes(result: Result) -> NDArray[np.uint16]:
+    """The lifetimes of a traced run.
+
+    Raises:
+        ResultError: the file is missing or damaged; or images leave early that the run did not
+            retire, so that the trace is of another kind of run.
+    """
+    lifetimes, record = result.lifetimes(), result.record
+    if not record["shortcuts"]["finished_images_retired"]:
+        early = np.count_nonzero(lifetimes[result.categories()] != record["layers"])
+        if early:
+            raise ResultError(
+                f"the trace is not of this run: {early} images that are alive at the end leave "
+                "before it",
+                path=result.path,
+                hint="Run spdnn infer --trace again.",
+            )
+    return lifetimes
 
 
 def _traced(record: Record) -> tuple[str, str, bool]:
@@ -498,4 +521,4 @@ def _time(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
         if seconds >= size:
             return f"{number(seconds / size, 3)} {unit}"
-    return f"{number(seconds / 1e-12, 3)} ps"
+    return f"{number(seconds, 3)} s"

@@ -229,7 +229,8 @@ def work(
     if options.trace:
         from spdnn_cli.trace import lifetimes as trace
 
-        lifetimes = trace(network, features, options.retire, options.threads)
+        retires = engine.shortcuts.finished_images_retired
+        lifetimes = trace(network, features, retires, options.threads)
     return Outcome(
         rank=group.rank,
         host=platform.node(),

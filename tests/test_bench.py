@@ -319,7 +319,7 @@ def test_a_suite_runs_is_verified_and_ends_with_its_table(folder: Folder) -> Non
     )
     assert err[1].startswith("[2/2] own.h5, cpu-layered, device cpu, threads 1, warmup 0,")
     assert "TeraEdges/s (effective)" in out
-    assert "cpu-layered (1 threads)" in out
+    assert "cpu-layered (1 thread)" in out
     records = [json.loads(path.read_text()) for path in folder.made()]
     assert [record["verified_against"] for record in records] == [
         "the reference engine (float64)"
@@ -335,7 +335,7 @@ def test_what_was_done_is_not_run_again(folder: Folder) -> None:
     assert (kept[0], folder.made()) == (0, {first})
     shown = f"[1/1] own.h5, cpu, device cpu, threads 1, warmup 0, repeat 1: done before, {first}"
     assert kept[2][0] == shown.replace(f"{folder.path}/", "")
-    assert "cpu (1 threads)" in kept[1]
+    assert "cpu (1 thread)" in kept[1]
 
     assert folder.bench("s", "--again")[0] == 0
     assert len(folder.made()) == 2
@@ -448,7 +448,7 @@ def test_a_failure_is_noted_and_the_rest_still_runs(folder: Folder) -> None:
         f"Failed: {title}: {missing}",
         "error: 1 of 2 runs of suite s failed. Run the command again to run these again.",
     ]
-    assert "cpu (1 threads)" in out
+    assert "cpu (1 thread)" in out
     entries = json.loads(folder.notes().read_text())["runs"].values()
     assert [(e["state"], e["reason"], e["result"] is None) for e in entries] == [
         ("failed", missing, True),

@@ -96,9 +96,7 @@ def test_images_are_dealt_to_and_fro() -> None:
         (3, ["--images", "250", "--trace"]),
     ],
 )
-def test_workers_find_what_one_process_finds(
-    launcher: str, workers: int, words: list[str]
-) -> None:
+def test_workers_find_what_one_process_finds(launcher: str, workers: int, words: list[str]) -> None:
     alone = run("processes", 1, *words)
     many = run(launcher, workers, *words)
     assert alone["launch"]["launcher"] == "alone"
