@@ -383,7 +383,7 @@ def bench(
     results = [
         load(outcome.path) for outcome in made.outcomes if outcome.path and not outcome.reason
     ]
-    display.tables(reporting.throughput(results))
+    display.tables(reporting.all_tables(results))
     display.bench_end(made.outcomes, results)
     made.check()
 

@@ -26,9 +26,9 @@ from spdnn_cli.worker import Outcome, RunOptions, work
 
 BEAT_S = 0.5
 """Seconds between two signs of life of a worker."""
-SILENCE_S = 20.0
-"""A worker that is silent for so many seconds is given up. (Compiling a kernel may keep the
-interpreter from telling for some seconds.)"""
+SILENCE_S = 10.0
+"""A worker that is silent for so many seconds is given up. (A library call may keep the interpreter
+from telling for some seconds.)"""
 BARRIER, GO, BEAT, DONE, FAILED = "barrier", "go", "beat", "done", "failed"
 
 
@@ -73,7 +73,7 @@ class _Worker:
         self.process: BaseProcess = spawn.Process(target=_main, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
-        self.heard = time.monotonic()
+        self.silent_for = 0.0
         self.waits = False
         self.outcome: Outcome | None = None
 
@@ -87,7 +87,7 @@ class _Worker:
             what, content = self.connection.recv()
         except (EOFError, OSError) as error:
             raise self._ended() from error
-        self.heard = time.monotonic()
+        self.silent_for = 0.0
         if what == FAILED:
             raise WorkerError(f"{self.name}: {content.rstrip('.')}")
         if what == BARRIER:
@@ -95,12 +95,16 @@ class _Worker:
         elif what == DONE:
             self.outcome = content
 
-    def check_life(self) -> None:
-        """Raise a WorkerError if the worker has been silent for too long."""
-        silent = time.monotonic() - self.heard
-        if self.outcome is None and silent > SILENCE_S:
+    def check_life(self, seconds: float) -> None:
+        """Count `seconds` more without a message.
+
+        Raises:
+            WorkerError: the worker has been silent for too long.
+        """
+        self.silent_for += seconds
+        if self.silent_for > SILENCE_S:
             raise WorkerError(
-                f"{self.name} has given no sign of life for {silent:.0f} s, and was ended",
+                f"{self.name} has given no sign of life for {self.silent_for:.0f} s, and was ended",
                 hint="Is the machine overloaded, or the process stopped?",
             )
 
@@ -131,16 +135,19 @@ def _watch(workers: list[_Worker]) -> tuple[list[Outcome], float]:
     """Serve the workers until all are done."""
     by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in workers}
     first_end: float | None = None
+    looked = time.monotonic()
     while True:
         running = [worker for worker in workers if worker.outcome is None]
         if not running:
             break
+        before, looked = looked, time.monotonic()
+        for worker in running:
+            # This process may have slept itself (Ctrl-Z, a laptop's lid): that is nobody's silence.
+            worker.check_life(min(looked - before, 2 * BEAT_S))
         for connection in wait([worker.connection for worker in running], timeout=BEAT_S):
             by_connection[connection].hear()
             if first_end is None and by_connection[connection].outcome is not None:
                 first_end = time.perf_counter()
-        for worker in running:
-            worker.check_life()
         if all(worker.waits for worker in workers):
             for worker in workers:
                 worker.waits = False
@@ -203,7 +210,7 @@ def _main(
     except SpdnnError as error:
         link.send(FAILED, str(error))
     except MemoryError as error:
-        link.send(FAILED, f"there is too little memory {error}".rstrip())
+        link.send(FAILED, f"there is too little memory. {error}".rstrip())
     except EOFError:  # the parent has ended
         os._exit(1)
     except Exception as error:

@@ -1,7 +1,8 @@
 """Many machines: the ranks of an MPI job, `mpiexec -n 768 spdnn infer` or `srun spdnn infer`.
 
 mpi4py is imported only where a launcher of MPI started this process. Every rank runs worker.py;
-rank 0 alone finds the dataset, prints and writes.
+rank 0 alone finds the dataset, prints and writes. A rank that ends badly ends the job, by MPI's own
+means; one that hangs is noticed by the next rank, which listens to it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -19,8 +21,8 @@ from typing import Any
 
 from spdnn_cli import machine
 from spdnn_cli.dataset import open_dataset
-from spdnn_cli.errors import DataError, DeviceError, SpdnnError
-from spdnn_cli.launch import show_only
+from spdnn_cli.errors import DataError, DeviceError, SpdnnError, WorkerError
+from spdnn_cli.launch import BEAT_S, SILENCE_S, show_only
 from spdnn_cli.timing import Stopwatch
 from spdnn_cli.worker import IDENTITY, Outcome, RunOptions, identity, work
 
@@ -33,6 +35,8 @@ SIZES = (
 """Where launchers of MPI tell a process how many there are."""
 PIECE_BYTES = 1 << 26
 """A dataset is broadcast in pieces of this size."""
+LAST_BEATS_S = 0.02
+"""Seconds between two looks for the last sign of life of a rank, once this one is done."""
 
 
 def ranks() -> int:
@@ -80,6 +84,55 @@ class Ranks:
         self.world.Barrier()
 
 
+class _Watch:
+    """Listens to the rank before this one, and gives signs of life to the one after it.
+
+    Both in a thread of their own, while the body of the `with` statement runs. It needs an MPI that
+    lets several threads call it; without, a rank that hangs is left to the scheduler's time limit.
+    """
+
+    def __init__(self, world: Any) -> None:
+        self._beats = world.Dup()  # its messages meet no others
+        rank, size = world.Get_rank(), world.Get_size()
+        self._before, self._after = (rank - 1) % size, (rank + 1) % size
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        from mpi4py import MPI
+
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            self._thread.start()
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        self._done.set()
+        if failure is None and self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        silent_for, looked, listens, tells = 0.0, time.monotonic(), True, True
+        while listens or tells:
+            if tells:
+                tells = not self._done.is_set()
+                self._beats.send(tells, self._after)  # the last one says that no more will come
+            while listens and self._beats.iprobe(self._before):
+                listens, silent_for = self._beats.recv(source=self._before), 0.0
+            if silent_for > SILENCE_S:
+                stop_all(self._beats, self._silence(silent_for))
+            if tells:
+                self._done.wait(BEAT_S)
+            else:
+                time.sleep(LAST_BEATS_S)
+            before, looked = looked, time.monotonic()
+            silent_for += min(looked - before, 2 * BEAT_S)  # see launch.py
+
+    def _silence(self, seconds: float) -> WorkerError:
+        return WorkerError(
+            f"rank {self._before} has given no sign of life for {seconds:.0f} s, and all are ended",
+            hint="Is its machine overloaded, or the process stopped?",
+        )
+
+
 def run_ranks(
     world: Any, find: Callable[[], Path], options: RunOptions, broadcast: bool
 ) -> tuple[list[Outcome], float] | None:
@@ -98,10 +151,22 @@ def run_ranks(
         DataError: ranks have different datasets, options or versions.
         DeviceError: a host has fewer GPUs than ranks.
     """
-    from mpi4py import MPI
-
     group, stopwatch = Ranks(world), Stopwatch()
     path = world.bcast(find() if group.rank == 0 else None)
+    with _Watch(world):
+        outcome = _work(group, path, options, broadcast, stopwatch)
+        start = time.perf_counter()
+        outcomes = world.gather(outcome)
+        return None if outcomes is None else (outcomes, time.perf_counter() - start)
+
+
+def _work(
+    group: Ranks, path: Path, options: RunOptions, broadcast: bool, stopwatch: Stopwatch
+) -> Outcome:
+    """Run this rank's share, on its own device."""
+    from mpi4py import MPI
+
+    world = group.world
     local = world.Split_type(MPI.COMM_TYPE_SHARED)
     options = replace(
         options, threads=options.threads or max(1, machine.available_cores() // local.Get_size())
@@ -112,18 +177,18 @@ def run_ranks(
             with stopwatch.stage("read"):
                 path = _broadcast(world, path, Path(folder))
         _compare(group, path, options)
-        outcome = work(group, path, options, gpu, None, stopwatch)
-    start = time.perf_counter()
-    outcomes = world.gather(outcome)
-    return None if outcomes is None else (outcomes, time.perf_counter() - start)
+        return work(group, path, options, gpu, None, stopwatch)
 
 
 def stop_all(world: Any, error: BaseException) -> None:
     """Say what went wrong on this rank, and end all ranks with exit code 1."""
-    if not isinstance(error, (SpdnnError, KeyboardInterrupt, SystemExit)):
+    words = str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        words = f"there is too little memory. {error}".rstrip()
+    elif not isinstance(error, (SpdnnError, KeyboardInterrupt, SystemExit)):
         traceback.print_exc()
     who = f"rank {world.Get_rank()} on {platform.node()}"
-    print(f"error: {who}: {error or type(error).__name__}", file=sys.stderr, flush=True)
+    print(f"error: {who}: {words}", file=sys.stderr, flush=True)
     world.Abort(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -129,29 +130,70 @@ def test_ranks_with_different_options() -> None:
     assert results() == []
 
 
-def started(*words: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """A run of two workers that does not end, and its workers."""
-    whole = command("processes", 2, "--repeat", FOREVER, *words)
+def started(launcher: str, *words: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A run of two workers that does not end, and its workers in the order of their ranks."""
+    whole = command(launcher, 2, "--repeat", FOREVER, *words)
     process = subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     parent, end = psutil.Process(process.pid), time.monotonic() + 60
     while time.monotonic() < end:
-        workers = [p for p in parent.children() if "spawn_main" in " ".join(p.cmdline())]
+        workers = [p for p in parent.children(recursive=True) if is_worker(p)]
         if len(workers) == 2 and all(p.cpu_times().user > 1.0 for p in workers):
             return process, sorted(workers, key=lambda p: p.pid)
         time.sleep(0.1)
     raise AssertionError("the workers did not start")
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Whether it is a spawned process or a rank, and not what starts them."""
+    words = process.cmdline()
+    return words[:1] == [sys.executable] and ("spawn_main" in " ".join(words) or "infer" in words)
+
+
 def gone(workers: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(workers, timeout=10)[1]
 
 
-def test_a_worker_that_is_killed_ends_the_run() -> None:
-    process, workers = started()
+@pytest.mark.parametrize(
+    ("launcher", "message"),
+    [
+        (
+            "processes",
+            "error: worker 1 (cpu) was killed by SIGKILL. The system may have run out of memory; "
+            "its log would say so.",
+        ),
+        pytest.param("mpi", "Killed (signal 9)", marks=needs_mpi),  # mpich's own words
+    ],
+)
+def test_a_worker_that_is_killed_ends_the_run(launcher: str, message: str) -> None:
+    process, workers = started(launcher)
     workers[1].kill()
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 1
-    assert "error: worker 1 (cpu) was killed by SIGKILL. The system may have run out" in err
+    out, err = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert message in out + err
+    assert gone(workers)
+    assert results() == []
+
+
+@pytest.mark.parametrize(
+    ("launcher", "message"),
+    [
+        (
+            "processes",
+            r"error: worker 1 \(cpu\) has given no sign of life for 1\d s, and was ended",
+        ),
+        pytest.param(
+            "mpi",
+            r"error: rank 0 on \S+: rank 1 has given no sign of life for 1\d s, and all are ended",
+            marks=needs_mpi,
+        ),
+    ],
+)
+def test_a_worker_that_hangs_ends_the_run(launcher: str, message: str) -> None:
+    process, workers = started(launcher)
+    workers[1].suspend()
+    _, err = process.communicate(timeout=40)
+    assert process.returncode != 0
+    assert re.search(message, err), err
     assert gone(workers)
     assert results() == []
 
@@ -164,7 +206,7 @@ def test_a_worker_that_is_killed_ends_the_run() -> None:
     ],
 )
 def test_a_signal_to_the_parent_ends_all(number: int, message: str) -> None:
-    process, workers = started()
+    process, workers = started("processes")
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 1
@@ -173,8 +215,20 @@ def test_a_signal_to_the_parent_ends_all(number: int, message: str) -> None:
     assert results() == []
 
 
-def test_workers_end_when_their_parent_is_killed() -> None:
-    process, workers = started()
+@needs_mpi
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_mpiexec_ends_all(number: int) -> None:
+    process, workers = started("mpi")
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert gone(workers)
+    assert results() == []
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_workers_end_when_their_parent_is_killed(launcher: str) -> None:
+    process, workers = started(launcher)
     process.kill()
     process.wait()
     assert gone(workers)
