@@ -381,7 +381,6 @@ def test_closed_stream_is_no_error(spdnn: Spdnn, words: list[str], closed: str) 
 # ---- devices
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the stand-in for nvidia-smi is a shell script")
 @pytest.mark.parametrize(
     ("present", "words", "message"),
     [
@@ -401,19 +400,27 @@ def test_closed_stream_is_no_error(spdnn: Spdnn, words: list[str], closed: str) 
     ],
 )
 def test_devices_that_are_not_there(
-    empty: Spdnn, tmp_path: Path, present: int, words: list[str], message: str
+    empty: Spdnn,
+    with_gpus: Callable[[int], dict[str, str]],
+    present: int,
+    words: list[str],
+    message: str,
 ) -> None:
-    program = tmp_path / "bin" / "nvidia-smi"
-    program.parent.mkdir()
-    listed = "".join(f"echo NVIDIA Card, GPU-{k}, 570.1\n" for k in range(present))
-    program.write_text(f"#!/bin/sh\n{listed}exit {0 if present else 9}\n")
-    program.chmod(0o755)
-    path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
-    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-
-    process = empty.start("infer", *words, stderr=subprocess.PIPE, env=environment | {"PATH": path})
+    process = empty.start("infer", *words, stderr=subprocess.PIPE, env=with_gpus(present))
     out, err = process.communicate(timeout=60)
 
+    assert (process.returncode, out, err.decode()) == (1, b"", f"error: {message}\n")
+    assert empty.files() == set()
+
+
+def test_a_device_that_is_named_twice(
+    empty: Spdnn, with_gpus: Callable[[int], dict[str, str]]
+) -> None:
+    environment = with_gpus(2) | {"CUDA_VISIBLE_DEVICES": "1,GPU-1"}
+    process = empty.start("infer", "--gpus", "2", stderr=subprocess.PIPE, env=environment)
+    out, err = process.communicate(timeout=60)
+
+    message = "CUDA_VISIBLE_DEVICES=1,GPU-1 names the device GPU-1 twice. Name each device once."
     assert (process.returncode, out, err.decode()) == (1, b"", f"error: {message}\n")
     assert empty.files() == set()
 

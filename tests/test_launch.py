@@ -5,26 +5,39 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import psutil
 import pytest
 from networks import bit_features, layer_of
 
+from spdnn_cli import dataset
 from spdnn_cli.dataset import write_dataset
 from spdnn_cli.fold import fold
+from spdnn_cli.network import Layer
 from spdnn_cli.worker import share
 
 NEURONS, IMAGES, LAYERS = 64, 101, 5
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 SPDNN = [sys.executable, "-m", "spdnn_cli"]
 FOREVER = "1000000000"
+WIDE, MARGIN = 1 << 20, 1 << 28
+"""A layer so wide that its values do not fit in so many bytes."""
+ANOTHER_FILE = """
+from spdnn_cli import cli, mpi
+opened = mpi.open_dataset
+mpi.open_dataset = lambda path: opened(path.with_name("other.h5"))
+cli.main()
+"""
 
 needs_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or not MPIEXEC.exists(),
@@ -120,14 +133,9 @@ def test_broadcast() -> None:
 @needs_mpi
 def test_ranks_with_different_options() -> None:
     one, other = (command("mpi", 1, "--images", str(k))[3:] for k in (50, 60))
-    done = subprocess.run(
-        [str(MPIEXEC), "-n", "1", *one, ":", "-n", "1", *other],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "rank 1 on" in done.stderr
-    assert "has another set of options than rank 0" in done.stderr
-    assert results() == []
+    message = failure([str(MPIEXEC), "-n", "1", *one, ":", "-n", "1", *other])
+    assert "rank 1 on" in message
+    assert "has another set of options than rank 0" in message
 
 
 def started(launcher: str, *words: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
@@ -236,22 +244,74 @@ def test_workers_end_when_their_parent_is_killed(launcher: str) -> None:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_worker_that_fails_says_why(launcher: str) -> None:
-    whole = command(launcher, 3, "--images", "2")
-    done = subprocess.run(whole, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "3 workers share 2 images" in done.stderr
-    assert "worker" in done.stderr if launcher == "processes" else "rank" in done.stderr
+    message = failure(command(launcher, 3, "--images", "2"))
+    assert "3 workers share 2 images" in message
+    assert "worker" in message if launcher == "processes" else "rank" in message
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_damage_is_told_by_the_worker_that_reads_it(
+    launcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "CHUNK_BYTES", 256)
+    write(Path("own.h5"), seed=1)
+    with h5py.File("own.h5") as file:
+        stored = file["features"].id
+        last = stored.get_chunk_info(stored.get_num_chunks() - 1)
+    with Path("own.h5").open("r+b") as file:
+        file.seek(last.byte_offset)
+        file.write(bytes(last.size))
+    message = failure(command(launcher, 2, "--partition", "contiguous"))
+    who = r"worker 1 \(cpu\)" if launcher == "processes" else r"rank 1 on \S+"
+    assert re.match(rf"error: {who}: .*own\.h5: is damaged or cut off \(", message), message
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_too_little_memory_is_one_line(launcher: str) -> None:
+    process, workers = started(launcher)
+    enough = max(worker.memory_info().vms for worker in workers)
+    process.kill()
+    assert gone(workers)
+    wide = np.arange(WIDE)
+    layer = Layer.from_edges(NEURONS, WIDE, wide % NEURONS, wide, np.ones(WIDE), 0.0)
+    bits = bit_features(np.ones((IMAGES, NEURONS), np.bool_))
+    write_dataset(Path("own.h5"), bits, [(0, fold(layer))], 1, 32.0, {"source": "test"})
+    message = failure(
+        command(launcher, 2, "--engine", "cpu-layered"),
+        preexec_fn=lambda: resource.setrlimit(
+            resource.RLIMIT_AS, (enough + MARGIN, enough + MARGIN)
+        ),
+    )
+    who = r"worker \d \(cpu\)" if launcher == "processes" else r"rank \d on \S+"
+    assert re.match(rf"error: {who}: there is too little memory\. Unable to allocate", message)
+
+
+@needs_mpi
+def test_ranks_with_different_datasets() -> None:
+    """As on two hosts whose files of the same name differ."""
+    write(Path("other.h5"), seed=2)
+    one = command("mpi", 1)[3:]
+    other = [sys.executable, "-c", ANOTHER_FILE, *one[3:]]
+    message = failure([str(MPIEXEC), "-n", "1", *one, ":", "-n", "1", *other])
+    assert "own.h5: rank 1 on" in message
+    assert "has another network (SHA-256) than rank 0" in message
+    assert "Give all ranks the same files and options, or say --broadcast." in message
+
+
+@needs_mpi
+def test_more_ranks_than_gpus(with_gpus: Callable[[int], dict[str, str]]) -> None:
+    ranks = [str(MPIEXEC), "-n", "3", *SPDNN, "infer", "--dataset", "own.h5", "--device", "cuda"]
+    assert "3 ranks run on this host, and it has 2 GPUs" in failure(ranks, env=with_gpus(2))
+
+
+def failure(words: list[str], **options: Any) -> str:
+    """What a run says that fails as it should."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False, **options)
+    assert done.returncode != 0
     assert results() == []
+    return str(done.stderr)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--gpus", "99"], "error: 99 GPUs were asked for, this machine has"),
-        (["--broadcast"], "error: --broadcast is for MPI, and this is no rank of an MPI job."),
-    ],
-)
-def test_what_cannot_be_asked_for(words: list[str], message: str) -> None:
-    whole = [*SPDNN, "infer", "--dataset", "own.h5", *words]
-    done = subprocess.run(whole, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr[: len(message)]) == (1, message)
+def test_a_broadcast_without_ranks() -> None:
+    message = "error: --broadcast is for MPI, and this is no rank of an MPI job.\n"
+    assert failure([*SPDNN, "infer", "--dataset", "own.h5", "--broadcast"]) == message
