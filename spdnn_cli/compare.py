@@ -13,7 +13,7 @@ import numpy as np
 
 from spdnn_cli import runs
 from spdnn_cli.errors import ResultError
-from spdnn_cli.result import Result, load
+from spdnn_cli.result import BENCH_FILES, MACHINE_FILE, Result, load
 from spdnn_cli.runs import number, seconds
 from spdnn_cli.tables import Table
 
@@ -58,7 +58,7 @@ class Comparison:
     def table(self) -> Table:
         """A row a pair."""
         columns = [
-            *(*runs.PROBLEM_COLUMNS, "run", "A, s", "B, s", "B : A"),
+            *("machine", *runs.PROBLEM_COLUMNS, "run", "A, s", "B, s", "B : A"),
             *("from", "to", "verdict"),
         ]
         table = Table("B compared with A", columns, [], kind="compare")
@@ -66,30 +66,43 @@ class Comparison:
         for pair in self.pairs:
             low, high = pair.interval or (None, None)
             table.rows.append([
+                runs.in_words(runs.hardware(pair.after.record)),
                 *cells[runs.problem_of(pair.after.record)],
                 runs.configuration(pair.after.record),
-                number(seconds(pair.before.record)),
-                number(seconds(pair.after.record)),
+                number(seconds(pair.before.record)) + runs.mark(pair.before.record),
+                number(seconds(pair.after.record)) + runs.mark(pair.after.record),
                 number(pair.ratio),
                 "" if low is None else number(low),
                 "" if high is None else number(high),
                 pair.verdict,
             ])  # fmt: skip
-        table.notes = [
+        table.notes = self._notes()
+        return table
+
+    def _notes(self) -> list[str]:
+        before = [pair.before.record for pair in self.pairs]
+        after = [pair.after.record for pair in self.pairs]
+        lines = [
             "A, B: median seconds of inference. from, to: "
             f"{CONFIDENCE:.0%} confidence interval of B : A (bootstrap of the medians).",
-            f"Threshold: {self.threshold:.1%}.",
+            f"Threshold: {number(100 * self.threshold)}%.",
+            *runs.verification([*before, *after]),
+            *(f"A: {line}" for line in runs.samples(before)),
+            *(f"B: {line}" for line in runs.samples(after)),
         ]
         if self.unmatched:
-            table.notes.append(f"{self.unmatched} runs have no partner and are left out.")
-        return table
+            one = self.unmatched == 1
+            words = "run has no partner, and is" if one else "runs have no partner, and are"
+            lines.append(f"{self.unmatched} {words} left out.")
+        return lines
 
     def check(self) -> None:
         """Raise a ResultError if a run of B fails."""
         failed = [pair for pair in self.pairs if pair.fails]
         if failed:
+            verdicts = "; ".join(dict.fromkeys(pair.verdict for pair in failed))
             raise ResultError(
-                f"{len(failed)} of {len(self.pairs)} runs of B: {failed[0].verdict}",
+                f"{len(failed)} of {len(self.pairs)} runs failed: {verdicts}",
                 path=failed[0].after.path,
             )
 
@@ -112,7 +125,7 @@ def compare(before: Path, after: Path, threshold: float) -> Comparison:
         _check_alike(one, other)
         return Comparison([_pair(one, other, threshold)], threshold, 0)
     first, second = _newest(before), _newest(after)
-    both = [key for key in second if key in first]
+    both = sorted(first.keys() & second.keys())
     if not both:
         raise ResultError(
             f"no run is of a problem, engine and machine that {before} has too", path=after
@@ -121,14 +134,22 @@ def compare(before: Path, after: Path, threshold: float) -> Comparison:
     return Comparison(pairs, threshold, len(first) + len(second) - 2 * len(both))
 
 
-def _key(result: Result) -> tuple[object, ...]:
+_Hardware = tuple[str, int, tuple[str, ...]]
+_Key = tuple[_Hardware, runs.Problem, str]
+
+
+def _key(result: Result) -> _Key:
     record = result.record
     return runs.hardware(record), runs.problem_of(record), runs.configuration(record)
 
 
-def _newest(folder: Path) -> dict[tuple[object, ...], Result]:
-    """The newest run of each kind below a folder."""
-    files = [path for path in folder.rglob("n*-l*-*.json") if "-categories" not in path.name]
+def _newest(folder: Path) -> dict[_Key, Result]:
+    """The newest run of each machine, problem and configuration below a folder."""
+    files = [
+        path
+        for path in sorted(folder.rglob("*.json"))
+        if path.name != MACHINE_FILE and not path.match(BENCH_FILES)
+    ]
     found = sorted(map(load, files), key=lambda result: str(result.record["created"]))
     if not found:
         raise ResultError("has no results", path=folder)
@@ -149,19 +170,28 @@ def _check_alike(one: Result, other: Result) -> None:
 
 def _pair(before: Result, after: Result, threshold: float) -> Pair:
     interval = _interval(before, after)
-    if after.record["difference"] is not None:
+    if after.record.get("difference") is not None:
         return Pair(before, after, interval, "WRONG categories", True)
+    if before.record.get("difference") is not None:
+        return Pair(before, after, interval, "cannot tell: the categories of A are WRONG", False)
     if interval is None:
         words = f"cannot tell: fewer than {LEAST_SAMPLES} timed runs on a side"
         return Pair(before, after, None, words, False)
+    return Pair(before, after, interval, *_judged(interval, threshold))
+
+
+def _judged(interval: tuple[float, float], threshold: float) -> tuple[str, bool]:
+    """What an interval says, and whether it fails: only what is certain does."""
     low, high = interval
-    if low > 1 + threshold:
-        return Pair(before, after, interval, "slower, beyond the threshold", True)
-    if low > 1:
-        return Pair(before, after, interval, "slower, within the threshold", False)
     if high < 1:
-        return Pair(before, after, interval, "faster", False)
-    return Pair(before, after, interval, "no difference that the samples show", False)
+        return "faster", False
+    if low <= 1:
+        return "no difference that the samples show", False
+    if low > 1 + threshold:
+        return "slower, beyond the threshold", True
+    if high > 1 + threshold:
+        return "slower, perhaps beyond the threshold", False
+    return "slower, within the threshold", False
 
 
 def _interval(before: Result, after: Result) -> tuple[float, float] | None:

@@ -163,6 +163,12 @@ def configuration(record: Record) -> str:
     return " ".join(parts)
 
 
+def newest(records: Iterable[Record]) -> dict[tuple[Problem, str], Record]:
+    """The newest run of each problem and configuration."""
+    oldest_first = sorted(records, key=lambda record: str(record["created"]))
+    return {(problem_of(record), configuration(record)): record for record in oldest_first}
+
+
 def in_order(records: Iterable[Record]) -> list[str]:
     """The configurations of some runs: engines in the order of the registry, then by threads."""
     keys = {
@@ -204,14 +210,18 @@ def mark(record: Record) -> str:
 
 def notes(records: Sequence[Record], *, timed: str = TIMED) -> list[str]:
     """What must be known to read a table of these runs: a sentence or a line each."""
-    marks = {mark(record) for record in records}
-    verified = [text for key, text in MARKS.items() if key in marks]
     lines = [timed]
     if any(record["stream"] is not None for record in records):
         lines.append("Streamed runs: the upload of the inputs is inside the timed part.")
     lines += [f"Skipped: {_skipped(records)}.", f"Machine: {_machine(records)}."]
-    lines += verified or ["Verified: the categories of every run."]
-    return lines + _samples(records)
+    return [*lines, *verification(records), *samples(records)]
+
+
+def verification(records: Iterable[Record]) -> list[str]:
+    """What the marks behind the numbers of these runs say, or that there are none."""
+    marks = {mark(record) for record in records}
+    marked = [text for key, text in MARKS.items() if key in marks]
+    return marked or ["Verified: the categories of every run."]
 
 
 def _skipped(records: Sequence[Record]) -> str:
@@ -242,7 +252,7 @@ def _machine(records: Sequence[Record]) -> str:
     return "; ".join([*parts, " to ".join(dict.fromkeys([days[0], days[-1]]))])
 
 
-def _samples(records: Sequence[Record]) -> list[str]:
+def samples(records: Sequence[Record]) -> list[str]:
     """What the samples warn of: a wide spread, or one sample alone."""
 
     def name(record: Record) -> str:

@@ -1,7 +1,9 @@
-"""Results made by hand, for the tests of pictures and pages."""
+"""Results made by hand, for the tests of tables, pictures and pages."""
 
 from __future__ import annotations
 
+import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ def made(engine: str = "tiled", *, folder: str = MACHINE, **changes: Any) -> Res
     record: dict[str, Any] = {
         "schema_version": 2,
         "created": "2026-11-23T10:00:00.000+00:00",
+        "options": {"warmup": 0, "repeat": 2},
         "neurons": 8,
         "layers": 4,
         "images": 10,
@@ -42,6 +45,7 @@ def made(engine: str = "tiled", *, folder: str = MACHINE, **changes: Any) -> Res
             "network_sha256": "e" * 64,
         },
         "survivors": 3,
+        "categories_sha256": "d" * 64,
         "verified": True,
         "difference": None,
         "timings_s": {"infer": {"warmup": [], "samples": [1.0, 1.0], "median": 1.0}},
@@ -72,6 +76,20 @@ def made(engine: str = "tiled", *, folder: str = MACHINE, **changes: Any) -> Res
     }
     record |= changes
     return Result(Path("results") / folder / f"{engine}.json", record)
+
+
+def timed(*samples: float) -> dict[str, Any]:
+    """The change that gives a result these timed runs, and their median."""
+    median = statistics.median(samples)
+    return {"timings_s": {"infer": {"warmup": [], "samples": list(samples), "median": median}}}
+
+
+def written(result: Result, root: Path, name: str | None = None) -> Result:
+    """The result as a file below `root`, in the folder of its machine; `name` replaces its name."""
+    path = root / result.path.parent.name / f"{name or result.path.stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result.record))
+    return Result(path, result.record)
 
 
 def on_devices(count: int, seconds: float, partition: str, **changes: Any) -> Result:
