@@ -113,7 +113,10 @@ def _wanted(kind: str, records: Sequence[Record]) -> tuple[str, str]:
 def _table(
     machine: str, records: Sequence[Record], kind: str, beside: Sequence[Peer]
 ) -> list[Table]:
-    newest = {((r["neurons"], r["layers"]), runs.configuration(r)): r for r in records}
+    newest = {
+        ((of.neurons, of.layers), name): record
+        for (of, name), record in runs.newest(records).items()
+    }
     at = sorted({size for size, _ in newest})
     beside = [peer for peer in beside if any(size in peer.seconds for size in at)]
     if not beside:
@@ -159,4 +162,5 @@ def _description(peer: Peer) -> str:
     """Where the numbers of a program come from, and what they include."""
     when = "" if peer.date is None else f", {peer.date}"
     note = "" if peer.note is None else f"; {peer.note}"
-    return f"{peer.program} on {peer.machine}. {peer.source}{when}. Timed: {peer.timed}{note}."
+    source = peer.source[:1].upper() + peer.source[1:]
+    return f"{peer.program} on {peer.machine}. {source}{when}. Timed: {peer.timed}{note}."

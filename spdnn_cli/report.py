@@ -38,7 +38,7 @@ def throughput(results: Sequence[Result]) -> list[Table]:
 
 
 def _throughput(machine: str, records: Sequence[Record]) -> Table:
-    newest = {(runs.problem_of(r), runs.configuration(r)): r for r in records}
+    newest = runs.newest(records)
     shown = list(newest.values())
     names = runs.in_order(shown)
     baseline = _baseline(shown)
@@ -60,11 +60,14 @@ def _throughput(machine: str, records: Sequence[Record]) -> Table:
 
 
 def _baseline(records: Sequence[Record]) -> str | None:
-    """The configuration that others are compared with; None: nothing to compare."""
+    """The configuration that others are compared with; None: nothing to compare.
+
+    A baseline has no options: it is not streamed, say. On a CPU it has the most threads.
+    """
     if len(runs.in_order(records)) == 1:
         return None
     for engine in BASELINES:
-        names = runs.in_order(r for r in records if r["engine"] == engine)
+        names = runs.in_order(r for r in records if runs.engine_and_options(r) == engine)
         if names:
             return names[-1]
     return None
@@ -114,7 +117,7 @@ def _kernels(machine: str, records: Sequence[Record]) -> Table:
     table = Table(
         f"Kernels, from the baseline to the optimised one, on {machine}", columns, [], [], "kernels"
     )
-    newest = {(runs.problem_of(r), runs.configuration(r)): r for r in records}
+    newest = runs.newest(records)
     shown: list[Record] = []
     for problem, cells in runs.problem_cells(problem for problem, _ in newest).items():
         steps = sorted((r for (p, _), r in newest.items() if p == problem), key=_step_order)
@@ -199,7 +202,7 @@ def _cpu(machine: str, records: Sequence[Record]) -> Table:
         *("seconds", "TeraEdges/s", "speed-up"),
     ]
     table = Table(f"Engines on the CPU of {machine}", columns, [], kind="cpu")
-    newest = {(runs.problem_of(r), runs.configuration(r)): r for r in records}
+    newest = runs.newest(records)
     for problem, cells in runs.problem_cells(problem for problem, _ in newest).items():
         of_problem = [record for (p, _), record in newest.items() if p == problem]
         ordered = sorted(of_problem, key=_by_cores)
@@ -227,8 +230,7 @@ def _cpu(machine: str, records: Sequence[Record]) -> Table:
 
 def _by_cores(record: Record) -> tuple[object, ...]:
     count, each = runs.workers(record), runs.threads(record) or 0
-    engine = runs.in_order([record])[0].split()[0]
-    return (engine, runs.engine_and_options(record), count * each, count, record["created"])
+    return (runs.engine_and_options(record), count * each, count, record["created"])
 
 
 def _peers(results: Sequence[Result]) -> list[Table]:

@@ -251,6 +251,14 @@ def _checked_lifetimes(result: Result) -> NDArray[np.uint16]:
             retire, so that the trace is of another kind of run.
     """
     lifetimes, record = result.lifetimes(), result.record
+    outside = np.count_nonzero((lifetimes < 1) | (lifetimes > record["layers"]))
+    if outside:
+        raise ResultError(
+            f"the trace is not of this run: {outside} images live for less than 1 or more than "
+            f"{record['layers']} layers",
+            path=result.path,
+            hint="Run spdnn infer --trace again.",
+        )
     if not record["shortcuts"]["finished_images_retired"]:
         early = np.count_nonzero(lifetimes[result.categories()] != record["layers"])
         if early:
@@ -297,8 +305,7 @@ def _series(key: _Key, records: Sequence[Record], traces: _Traces) -> Iterable[S
 
 def _newest(records: Iterable[Record]) -> list[Record]:
     """The newest run of each configuration and number of images."""
-    newest = {(runs.problem_of(r), runs.configuration(r)): r for r in records}
-    return list(newest.values())
+    return list(runs.newest(records).values())
 
 
 def _is_measured_only(record: Record) -> bool:
@@ -327,8 +334,13 @@ def _missing(record: Record, lifetimes: NDArray[np.uint16] | None, points: int) 
     if lifetimes is None:
         return f"no projection, because no run was traced. Run: {command} --trace"
     fewer = max(1, record["images"] // 2)
+    ranks = (
+        "1 rank was measured, which does"
+        if points == 1
+        else f"{points} ranks were measured, which do"
+    )
     return (
-        f"no projection, because {points} ranks were measured and they do not determine the model. "
+        f"no projection, because {ranks} not determine the model. "
         f"Run: {command} --images {fewer}, and on more devices"
     )
 

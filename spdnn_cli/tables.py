@@ -90,7 +90,7 @@ def _plain(table: Table) -> str:
 
 def _markdown(table: Table) -> str:
     notes = "\n".join(f"- {_escaped(note)}" for note in table.notes)
-    return "\n\n".join([f"## {table.title}", grid(table), *([notes] if notes else [])])
+    return "\n\n".join([f"## {_escaped(table.title)}", grid(table), *([notes] if notes else [])])
 
 
 def _comma_separated(table: Table) -> str:
@@ -108,7 +108,12 @@ def _escaped(text: str) -> str:
 
 def _is_numeric(cells: Sequence[str]) -> bool:
     """Whether a column is one of numbers, marked ones and empty cells among them."""
-    return all(isinstance(_value(cell.removesuffix(" *")), float | int | None) for cell in cells)
+    return all(isinstance(_value(_unmarked(cell)), float | int | None) for cell in cells)
+
+
+def _unmarked(cell: str) -> str:
+    """Without what the notes explain: not verified, wrong, projected."""
+    return cell.removesuffix(" *").removesuffix(" !").removeprefix("~")
 
 
 def _value(cell: str) -> str | int | float | None:
