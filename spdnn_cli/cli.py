@@ -254,6 +254,12 @@ def convert(
     help="How workers share the images: dealt out one by one, or a piece each.",
 )
 @click.option(
+    "--rebalance",
+    metavar="LAYER",
+    type=click.IntRange(min=1),
+    help="After this layer workers even out their live images (cpu-layered, tiled).",
+)
+@click.option(
     "--broadcast", is_flag=True, help="Under MPI: send rank 0's dataset to all, not read each."
 )
 @click.option(

@@ -149,16 +149,24 @@ def _workers(record: dict[str, Any]) -> RichTable:
         ),
         title_justify="left",
     )
-    for column in ("rank", "host", "device", "images", "survivors", "infer, s", "SM MHz", "UUID"):
+    layer = record["launch"]["rebalance_layer"]
+    evened = [] if layer is None else [f"alive after layer {layer}"]
+    columns = ["rank", "host", "device", "images", *evened]
+    for column in (*columns, "survivors", "infer, s", "SM MHz", "UUID"):
         table.add_column(column, justify="right")
     for worker in record["workers"]:
         clocks, place = worker["clocks"], worker["device_index"]
         after = None if clocks is None or clocks["after"] is None else clocks["after"]["sm_mhz"]
-        table.add_row(
+        cells = [
             str(worker["rank"]),
             worker["host"],
             worker["device_name"] + ("" if place is None else f" ({place})"),
             str(worker["images"]),
+        ]
+        if layer is not None:
+            cells.append("{images_before} to {images_after}".format(**worker["rebalanced"]))
+        table.add_row(
+            *cells,
             str(worker["survivors"]),
             f"{worker['timings_s']['infer']['median']:.6f}",
             "" if after is None else f"{after:.0f}",

@@ -118,6 +118,7 @@ def infer(
         partition=wanted["partition"],
         tiling=None if wanted["tile"] in (None, "auto") else parse_tiling(wanted["tile"]),
         trace=wanted["trace"],
+        rebalance=wanted["rebalance"],
     )
     how = inference.Launch(wanted["gpus"] or wanted["workers"] or 1, wanted["broadcast"])
 

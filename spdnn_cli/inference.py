@@ -16,9 +16,11 @@ from spdnn_cli import __version__, launch, machine, mpi, problem
 from spdnn_cli.dataset import Dataset
 from spdnn_cli.engines import Inference, Progress
 from spdnn_cli.network import Int32
+from spdnn_cli.rebalance import MoveReport
+from spdnn_cli.stream import StreamReport
 from spdnn_cli.timing import STAGES
 from spdnn_cli.verify import Truth, categories_sha256, difference, known_truth
-from spdnn_cli.worker import Alone, Outcome, RunOptions, share, work
+from spdnn_cli.worker import Alone, Outcome, Report, RunOptions, share, work
 from spdnn_cli.workspace import Workspace
 
 __all__ = ["Launch", "Measured", "RunOptions", "run"]
@@ -146,7 +148,7 @@ def _measured(
             "launcher": launcher,
             "workers": len(outcomes),
             "partition": options.partition,
-            "rebalance_layer": None,
+            "rebalance_layer": options.rebalance,
             "broadcast": how.broadcast,
         },
         "shortcuts": asdict(first.shortcuts),
@@ -241,7 +243,7 @@ def _rates(edges: int, inference: Inference, seconds: float) -> dict[str, Any]:
 
 def _stream(outcomes: list[Outcome], images: int, seconds: float) -> dict[str, Any] | None:
     """What a streamed run moved, all workers together."""
-    reports = [outcome.stream for outcome in outcomes if outcome.stream is not None]
+    reports = [o.report for o in outcomes if isinstance(o.report, StreamReport)]
     if not reports:
         return None
     moved = sum(report.bytes for report in reports)
@@ -271,8 +273,20 @@ def _worker(outcome: Outcome) -> dict[str, Any]:
         "survivors": len(outcome.inference.categories),
         "executed_edges": outcome.inference.executed_edges,
         "timings_s": {**outcome.stages, "infer": _infer(outcome.warmup, outcome.samples)},
+        "rebalanced": _moved(outcome.report),
         "clocks": outcome.clocks,
         "peak_memory_bytes": outcome.peak_memory_bytes,
+    }
+
+
+def _moved(report: Report | None) -> dict[str, Any] | None:
+    """What came of a worker's images when they were evened out."""
+    if not isinstance(report, MoveReport):
+        return None
+    return {
+        "images_before": report.before,
+        "images_after": report.after,
+        "seconds": report.move_seconds,
     }
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -19,6 +20,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from spdnn_cli import machine
 from spdnn_cli.errors import SpdnnError, WorkerError
@@ -50,31 +53,33 @@ def run_processes(
         WorkerError: a worker failed, was killed or fell silent. All others have ended then.
     """
     workers: list[_Worker] = []
-    try:
-        with _no_interrupts():
-            for rank, gpu in enumerate(gpus):
-                workers.append(_Worker(rank, len(gpus), path, options, gpu))
-        return _watch(workers)
-    finally:
-        for worker in workers:
-            worker.end()
+    with tempfile.TemporaryDirectory(prefix="spdnn-") as folder:
+        try:
+            with _no_interrupts():
+                for rank, gpu in enumerate(gpus):
+                    group = rank, len(gpus), Path(folder)
+                    workers.append(_Worker(group, path, options, gpu))
+            return _watch(workers)
+        finally:
+            for worker in workers:
+                worker.end()
 
 
 class _Worker:
     """A worker as its parent sees it."""
 
     def __init__(
-        self, rank: int, size: int, path: Path, options: RunOptions, gpu: int | None
+        self, group: tuple[int, int, Path], path: Path, options: RunOptions, gpu: int | None
     ) -> None:
         spawn = multiprocessing.get_context("spawn")
         self.connection, theirs = spawn.Pipe()
-        self.name = f"worker {rank} ({'cpu' if gpu is None else f'cuda:{gpu}'})"
-        arguments = (theirs, rank, size, path, options, gpu)
+        self.name = f"worker {group[0]} ({'cpu' if gpu is None else f'cuda:{gpu}'})"
+        arguments = (theirs, group, path, options, gpu)
         self.process: BaseProcess = spawn.Process(target=_main, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
         self.silent_for = 0.0
-        self.waits = False
+        self.waits, self.value = False, None
         self.outcome: Outcome | None = None
 
     def hear(self) -> None:
@@ -91,7 +96,7 @@ class _Worker:
         if what == FAILED:
             raise WorkerError(f"{self.name}: {content.rstrip('.')}")
         if what == BARRIER:
-            self.waits = True
+            self.waits, self.value = True, content
         elif what == DONE:
             self.outcome = content
 
@@ -149,9 +154,10 @@ def _watch(workers: list[_Worker]) -> tuple[list[Outcome], float]:
             if first_end is None and by_connection[connection].outcome is not None:
                 first_end = time.perf_counter()
         if all(worker.waits for worker in workers):
+            values = [worker.value for worker in workers]
             for worker in workers:
                 worker.waits = False
-                worker.connection.send(GO)
+                worker.connection.send((GO, values))
     seconds = 0.0 if first_end is None else time.perf_counter() - first_end
     return [worker.outcome for worker in workers if worker.outcome is not None], seconds
 
@@ -173,16 +179,37 @@ def _no_interrupts() -> Iterator[None]:
 
 
 class _Link:
-    """The worker's end of the pipe: its group, and signs of life from a thread of their own."""
+    """The worker's end of the pipe: its group, and signs of life from a thread of their own.
 
-    def __init__(self, connection: Connection, rank: int, size: int) -> None:
-        self.rank, self.size = rank, size
+    Arrays go from worker to worker through files in the run's temporary folder.
+    """
+
+    def __init__(self, connection: Connection, group: tuple[int, int, Path]) -> None:
+        self.rank, self.size, self._folder = group
+        self._exchanges = 0
         self._connection, self._lock = connection, threading.Lock()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def barrier(self) -> None:
-        self.send(BARRIER)
-        self._connection.recv()
+        self.all_of(None)
+
+    def all_of(self, value: Any) -> list[Any]:
+        self.send(BARRIER, value)
+        values: list[Any] = self._connection.recv()[1]
+        return values
+
+    def exchange(self, gives: dict[int, Any], takes: dict[int, Any]) -> None:
+        self._exchanges += 1
+        for rank, array in gives.items():
+            array.tofile(self._file(self.rank, rank))
+        self.barrier()
+        for rank, array in takes.items():
+            file = self._file(rank, self.rank)
+            array[...] = np.fromfile(file, array.dtype).reshape(array.shape)
+            file.unlink()
+
+    def _file(self, giver: int, taker: int) -> Path:
+        return self._folder / f"{self._exchanges}-{giver}-{taker}"
 
     def send(self, what: str, content: Any = None) -> None:
         """Tell the parent; where it is gone, there is nothing left to do."""
@@ -199,11 +226,15 @@ class _Link:
 
 
 def _main(
-    connection: Connection, rank: int, size: int, path: Path, options: RunOptions, gpu: int | None
+    connection: Connection,
+    group: tuple[int, int, Path],
+    path: Path,
+    options: RunOptions,
+    gpu: int | None,
 ) -> None:
     """A worker's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link = _Link(connection, rank, size)
+    link = _Link(connection, group)
     try:
         show_only(gpu)
         link.send(DONE, work(link, path, options, gpu))
@@ -213,6 +244,9 @@ def _main(
         link.send(FAILED, f"there is too little memory. {error}".rstrip())
     except EOFError:  # the parent has ended
         os._exit(1)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        link.send(FAILED, f"{where}{error.strerror or error}")
     except Exception as error:
         traceback.print_exc()
         link.send(FAILED, f"{type(error).__name__}: {error}")

@@ -83,6 +83,19 @@ class Ranks:
         """Wait until every rank is here."""
         self.world.Barrier()
 
+    def all_of(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order."""
+        everyone: list[Any] = self.world.allgather(value)
+        return everyone
+
+    def exchange(self, gives: dict[int, Any], takes: dict[int, Any]) -> None:
+        """Send each array of `gives` to its rank; fill those of `takes` with what ranks send."""
+        sent = [self.world.Isend(array, rank) for rank, array in gives.items()]
+        for rank, array in takes.items():
+            self.world.Recv(array, rank)
+        for request in sent:
+            request.Wait()
+
 
 class _Watch:
     """Listens to the rank before this one, and gives signs of life to the one after it.

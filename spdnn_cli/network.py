@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +195,37 @@ class Network:
     def edges(self) -> int:
         """Edges of all layers, for one image: what the challenge counts."""
         return int(self.edges_by_layer.sum())
+
+    def between(self, first: int, last: int) -> Network:
+        """The layers first..last-1, from 0, as a network."""
+        return Network(
+            _Between(self.layers, first, last),
+            self.ymax,
+            self.keeps_saturated[first:last],
+            self.edges_by_layer[first:last],
+        )
+
+
+class _Between(Sequence[FoldedLayer]):
+    """Some neighbours of a sequence, taken from it when they are asked for."""
+
+    def __init__(self, layers: Sequence[FoldedLayer], first: int, last: int) -> None:
+        self._layers, self._range = layers, range(first, last)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    @overload
+    def __getitem__(self, index: int) -> FoldedLayer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FoldedLayer]: ...
+    def __getitem__(self, index: int | slice) -> FoldedLayer | Sequence[FoldedLayer]:
+        wanted = self._range[index]
+        if isinstance(wanted, int):
+            return self._layers[wanted]
+        if wanted.step == 1:
+            return self._layers[wanted.start : wanted.stop]
+        return [self._layers[k] for k in wanted]
 
 
 @dataclass(frozen=True, eq=False)

@@ -268,6 +268,7 @@ def _only_worker(record: dict[str, Any]) -> dict[str, Any]:
         "survivors": record["survivors"],
         "executed_edges": record["executed_edges"],
         "timings_s": {k: v for k, v in record["timings_s"].items() if k != "end_to_end"},
+        "rebalanced": None,
         "clocks": None,
         "peak_memory_bytes": record.get("peak_memory_bytes"),
     }

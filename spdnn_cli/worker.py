@@ -8,7 +8,9 @@ depend on each other.
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +19,10 @@ import numpy as np
 from spdnn_cli import engines, machine
 from spdnn_cli.dataset import Dataset, open_dataset
 from spdnn_cli.engines import EngineOptions, Inference, Progress
-from spdnn_cli.errors import DeviceError, VerificationError
-from spdnn_cli.network import Int32
+from spdnn_cli.errors import DeviceError, EngineError, VerificationError
+from spdnn_cli.network import Int64
+from spdnn_cli.rebalance import ENGINES as REBALANCED_ENGINES
+from spdnn_cli.rebalance import ExchangingGroup, MoveReport, Rebalanced
 from spdnn_cli.stream import Stream, StreamReport
 from spdnn_cli.tile import Tiling
 from spdnn_cli.timing import Stopwatch
@@ -42,6 +46,7 @@ class RunOptions:
         partition: "contiguous" or "cyclic": which images a worker gets.
         tiling: how the engine `tiled` is to tile; None: as is fastest.
         trace: whether to find out how many layers each image lives.
+        rebalance: after which layer the workers even out their live images; None: never.
     """
 
     layers: int | None = None
@@ -56,14 +61,11 @@ class RunOptions:
     partition: str = "cyclic"
     tiling: Tiling | None = None
     trace: bool = False
+    rebalance: int | None = None
 
 
-class Group(Protocol):
-    """The ranks that run together."""
-
-    @property
-    def rank(self) -> int:
-        """This one, from 0."""
+class Group(ExchangingGroup, Protocol):
+    """The ranks that run together; `rank` is this one, from 0."""
 
     @property
     def size(self) -> int:
@@ -75,13 +77,30 @@ class Group(Protocol):
 
 @dataclass(frozen=True)
 class Alone:
-    """A group of one."""
+    """A group of one: nobody is waited for, and there is nobody to give anything to."""
 
     rank: int = 0
     size: int = 1
 
-    def barrier(self) -> None:
-        """Nobody is waited for."""
+    def barrier(self) -> None: ...
+
+    def all_of(self, value: Any) -> list[Any]:
+        """The one value."""
+        return [value]
+
+    def exchange(self, gives: dict[int, Any], takes: dict[int, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class InMemoryReport:
+    """A run of what was uploaded before: `seconds` of inference."""
+
+    seconds: float
+
+
+Report = InMemoryReport | StreamReport | MoveReport
+Run = Callable[[], tuple[Inference, Report]]
+"""Infers once: the outcome, with categories numbered as in the whole problem, and how it went."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +118,7 @@ class Outcome:
         warmup, samples: seconds of each run, from the common start.
         stages: seconds of the other stages.
         shortcuts, tile: as the engine says.
-        stream: of the last run, where images were streamed.
+        report: how the last run went: in memory, streamed or rebalanced.
         lifetimes: uint16 (images of the dataset that are its own), or None.
         clocks: before and after the runs, or None.
         cuda: versions, or None.
@@ -120,7 +139,7 @@ class Outcome:
     stages: dict[str, float]
     shortcuts: engines.Shortcuts
     tile: dict[str, Any] | None = None
-    stream: StreamReport | None = None
+    report: Report | None = None
     lifetimes: Any = None
     clocks: dict[str, Any] | None = None
     cuda: dict[str, str] | None = None
@@ -133,9 +152,9 @@ class _Runs:
 
     seconds: list[float] = field(default_factory=list)
     inference: Inference | None = None
-    stream: StreamReport | None = None
+    report: Report | None = None
 
-    def add(self, inference: Inference, seconds: float, stream: StreamReport | None) -> None:
+    def add(self, inference: Inference, report: Report) -> None:
         first = self.inference
         if first is not None and not np.array_equal(first.categories, inference.categories):
             raise VerificationError(
@@ -143,8 +162,8 @@ class _Runs:
                 f"{len(first.categories)}, or others of the same number",
                 hint="The engine is at fault; please report this.",
             )
-        self.inference, self.stream = inference, stream
-        self.seconds.append(seconds)
+        self.inference, self.report = inference, report
+        self.seconds.append(report.seconds)
 
 
 def share(rank: int, size: int, images: int, partition: str) -> Any:
@@ -208,21 +227,30 @@ def work(
         device_memory=options.device_memory,
         tiling=options.tiling,
     )
-    engine = engines.create(choice.engine, engine_options)
-    engine.prepare(network)
-    own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
-    passes, rest = divmod(wanted, dataset.images) if wanted > dataset.images else (1, 0)
+    is_streamed = wanted > dataset.images
+    passes, rest = divmod(wanted, dataset.images) if is_streamed else (1, 0)
     last = int(np.count_nonzero(images < rest))
-    stream = None
-    if wanted > dataset.images:
-        stream = Stream(engine, features, passes, last)
+    make = partial(engines.create, choice.engine)
+    run: Run
+    if options.rebalance is not None:
+        _check_rebalance(choice, is_streamed)
+        parts = Rebalanced(group, make, engine_options, network, options.rebalance)
+        parts.upload(features, images)
+        engine, run = parts.engine, parts.run
     else:
-        engine.upload(features)
+        engine = make(engine_options)
+        engine.prepare(network)
+        if is_streamed:
+            run = _streamed(Stream(engine, features, passes, last), images, dataset.images)
+        else:
+            engine.upload(features)
+            run = _in_memory(engine, images, stopwatch)
+    own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
     before = None if own is None else machine.gpu_state(own.uuid)
     runs = _Runs()
     for _ in range(options.warmup + options.repeat):
         group.barrier()
-        runs.add(*_timed(engine, stream, stopwatch))
+        runs.add(*run())
     after = None if own is None else machine.gpu_state(own.uuid)
     assert runs.inference is not None
     lifetimes = None
@@ -240,13 +268,13 @@ def work(
         uuid=None if own is None else own.uuid,
         threads=options.threads,
         images=passes * len(images) + last,
-        inference=_numbered(runs.inference, images, dataset.images),
+        inference=runs.inference,
         warmup=runs.seconds[: options.warmup],
         samples=runs.seconds[options.warmup :],
         stages={stage: s for stage, s in stopwatch.seconds.items() if stage != "infer"},
         shortcuts=engine.shortcuts,
         tile=getattr(engine, "tile", None),
-        stream=runs.stream,
+        report=runs.report,
         lifetimes=lifetimes,
         clocks=None if own is None else {"before": before, "after": after},
         cuda=None if own is None else _cuda_versions(),
@@ -254,22 +282,42 @@ def work(
     )
 
 
-def _timed(
-    engine: engines.Engine, stream: Stream | None, stopwatch: Stopwatch
-) -> tuple[Inference, float, StreamReport | None]:
-    if stream is not None:
+def _in_memory(engine: engines.Engine, images: Int64, stopwatch: Stopwatch) -> Run:
+    """Infer what was uploaded, the images with these numbers."""
+
+    def run() -> tuple[Inference, InMemoryReport]:
+        with stopwatch.stage("infer"):
+            inference = engine.infer()
+        numbered = replace(inference, categories=images[inference.categories].astype(np.int32))
+        return numbered, InMemoryReport(stopwatch.take("infer"))
+
+    return run
+
+
+def _streamed(stream: Stream, images: Int64, of_dataset: int) -> Run:
+    """Stream the images with these numbers, which come again with every pass."""
+
+    def run() -> tuple[Inference, StreamReport]:
         inference, report = stream.run()
-        return inference, report.seconds, report
-    with stopwatch.stage("infer"):
-        inference = engine.infer()
-    return inference, stopwatch.take("infer"), None
+        passes, place = np.divmod(inference.categories.astype(np.int64), len(images))
+        numbers = (passes * of_dataset + images[place]).astype(np.int32)
+        return replace(inference, categories=numbers), report
+
+    return run
 
 
-def _numbered(inference: Inference, images: Any, of_dataset: int) -> Inference:
-    """With the numbers of the whole problem in place of those of a rank's share and passes."""
-    passes, place = np.divmod(inference.categories.astype(np.int64), len(images))
-    categories: Int32 = (passes * of_dataset + images[place]).astype(np.int32)
-    return Inference(categories, inference.executed_edges, inference.alive)
+def _check_rebalance(choice: engines.Choice, is_streamed: bool) -> None:
+    """Raise an EngineError where images cannot move."""
+    if choice.engine not in REBALANCED_ENGINES:
+        raise EngineError(
+            f"engine {choice.engine} does not move images between workers",
+            hint=f"Add --engine with one of {', '.join(REBALANCED_ENGINES)}, or leave out "
+            "--rebalance.",
+        )
+    if is_streamed:
+        raise EngineError(
+            "images that are streamed do not move between workers", hint="Leave out --rebalance."
+        )
 
 
 def _cuda_versions() -> dict[str, str]:

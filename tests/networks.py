@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from hypothesis import strategies as st
@@ -42,14 +42,23 @@ def plain_run(layers: list[Layer], values: Floats, ymax: float = YMAX) -> list[N
 
     `values` is (images, neurons).
     """
-    values, alive = values.astype(np.float64).T, []
+    return [after.any(axis=1) for after in _plain_layers(layers, values, ymax)]
+
+
+def plain_values(layers: list[Layer], values: Floats, ymax: float = YMAX) -> Floats:
+    """The values after the last layer, float64 (images, neurons)."""
+    *_, last = _plain_layers(layers, values, ymax)
+    return last
+
+
+def _plain_layers(layers: list[Layer], values: Floats, ymax: float) -> Iterator[Floats]:
+    values = values.astype(np.float64).T
     for layer in layers:
         sums = matrix_of(layer) @ values
         values = np.where(
             sums != 0, np.clip(sums + layer.bias[:, None].astype(np.float64), 0, ymax), 0
         )
-        alive.append(values.any(axis=0))
-    return alive
+        yield values.T
 
 
 def arrays_of(layer: Layer | FoldedLayer) -> list[NDArray[np.generic]]:

@@ -170,6 +170,20 @@ def test_streamed_weights_and_batches_of_images(device: Any, bits: bool) -> None
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("memory", [None, 3_000_000])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_values_of_the_live_images(device: Any, share: float, memory: int | None) -> None:
+    """With live images where they began or closed up, in one batch and in several."""
+    network, features = random_problem(WIDE, 12, 500, bits=True)
+    engine = TiledEngine(EngineOptions(threads=2, device_memory=memory, keep_values=True))
+    engine.move_share = share
+    inference = run(engine, network, features, runs=2)
+    wanted = run(create("cpu-layered", EngineOptions(keep_values=True)), network, features)
+    assert_equal(inference, wanted)
+    np.testing.assert_array_equal(inference.values, wanted.values)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["baseline", "cusparse"])
 def test_batches_of_images(device: Any, name: str) -> None:
     network, features = random_problem(SMALL, 6, 1000, bits=True)

@@ -108,6 +108,7 @@ def test_images_are_dealt_to_and_fro() -> None:
         (2, ["--engine", "cpu"]),
         (3, ["--engine", "cpu-layered", "--partition", "contiguous"]),
         (3, ["--images", "250", "--trace"]),
+        (3, ["--engine", "cpu-layered", "--rebalance", "2"]),
     ],
 )
 def test_workers_find_what_one_process_finds(launcher: str, workers: int, words: list[str]) -> None:
@@ -120,6 +121,12 @@ def test_workers_find_what_one_process_finds(launcher: str, workers: int, words:
     assert sum(worker["images"] for worker in many["workers"]) == many["images"]
     assert sum(worker["survivors"] for worker in many["workers"]) == many["survivors"]
     assert many["imbalance"] >= 1
+    if "--rebalance" in words:
+        moved = [worker["rebalanced"] for worker in many["workers"]]
+        after = [part["images_after"] for part in moved]
+        assert sum(part["images_before"] for part in moved) == sum(after) == many["alive"][1]
+        assert max(after) - min(after) <= 1
+        assert many["launch"]["rebalance_layer"] == 2
     if "--trace" in words:
         one, other = (np.load(path) for path in Path("results").glob("*/*-lifetimes.npy"))
         np.testing.assert_array_equal(one, other)
@@ -310,6 +317,29 @@ def failure(words: list[str], **options: Any) -> str:
     assert done.returncode != 0
     assert results() == []
     return str(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--engine", "cpu"],
+            "engine cpu does not move images between workers. Add --engine with one of "
+            "cpu-layered, tiled, or leave out --rebalance.",
+        ),
+        (
+            ["--engine", "cpu-layered", "--images", "102"],
+            "images that are streamed do not move between workers. Leave out --rebalance.",
+        ),
+        (
+            ["--engine", "cpu-layered", "--layers", "2"],
+            "images cannot move after layer 2 of 2. Rebalance after one of the layers 1 to 1.",
+        ),
+    ],
+)
+def test_what_cannot_be_rebalanced(words: list[str], message: str) -> None:
+    whole = [*command("processes", 1, "--rebalance", "2"), *words]
+    assert failure(whole).splitlines()[-1] == f"error: {message}"
 
 
 def test_a_broadcast_without_ranks() -> None:

@@ -130,6 +130,7 @@ def test_version_1_loads_as_version_2(tmp_path: Path) -> None:
             "survivors": 2,
             "executed_edges": 5000,
             "timings_s": {k: v for k, v in VERSION_1["timings_s"].items() if k != "end_to_end"},
+            "rebalanced": None,
             "clocks": None,
             "peak_memory_bytes": 562909184,
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spdnn_cli.errors import EngineError
-from spdnn_cli.network import Features, Int32, Network
+from spdnn_cli.network import Features, Float32, Int32, Network
 from spdnn_cli.tile import Tiling
 from spdnn_cli.timing import Stopwatch
 
@@ -41,6 +41,10 @@ class EngineOptions:
         progress: told how far the run is; None: nobody.
         device_memory: bytes of device memory that a CUDA engine may use; None: what is free.
         tiling: how `tiled` is to tile; None: as is fastest on the device.
+        keep_values: whether the outcome holds the values of the live images; for engines of
+            `rebalance.ENGINES`.
+        replays: whether an upload is inferred more than once, so that recording the run for a
+            replay pays (CUDA graphs).
     """
 
     threads: int = 1
@@ -49,6 +53,8 @@ class EngineOptions:
     progress: Progress | None = None
     device_memory: int | None = None
     tiling: Tiling | None = None
+    keep_values: bool = False
+    replays: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +67,14 @@ class Inference:
         executed_edges: multiply-adds (and adds of a gather) that ran, for live images.
         alive: for each layer that ran, how many images were alive after it. A layer that did not
             run has no entry: by then every image had finished.
+        values: float32 (categories, neurons): the values of those images after the last layer;
+            None: they were not asked for.
     """
 
     categories: Int32
     executed_edges: int
     alive: tuple[int, ...]
+    values: Float32 | None = None
 
 
 class Engine(Protocol):

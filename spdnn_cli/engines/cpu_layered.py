@@ -16,7 +16,7 @@ import psutil
 
 from spdnn_cli.engines import EngineOptions, Inference, Shortcuts
 from spdnn_cli.fold import unfold
-from spdnn_cli.network import Bools, Features, Int32, Int64, Layer, Network
+from spdnn_cli.network import Bools, Features, Float32, Int32, Int64, Layer, Network
 
 STATE_BYTES = 1 << 29
 """Room for the values of the images that are run at a time, both sides together."""
@@ -66,19 +66,23 @@ class CpuLayeredEngine:
     def infer(self) -> Inference:
         at_a_time = self._panels * self._lanes
         entering, living = np.zeros((2, self._network.depth), np.int64)
-        categories = []
+        categories, values = [], []
         for first in range(0, self._features.images, at_a_time):
             last = min(first + at_a_time, self._features.images)
-            categories.append(self._run(first, last, entering, living))
+            images, side = self._run(first, last, entering, living)
+            categories.append(images)
+            if self._options.keep_values:
+                values.append(self._values_of(len(images), side))
         ran = np.count_nonzero(entering)
         return Inference(
             np.concatenate(categories),
             int(entering @ self._network.edges_by_layer),
             tuple(living[:ran].tolist()),
+            np.concatenate(values) if values else None,
         )
 
-    def _run(self, first: int, last: int, entering: Int64, living: Int64) -> Int32:
-        """The survivors of images first..last-1.
+    def _run(self, first: int, last: int, entering: Int64, living: Int64) -> tuple[Int32, int]:
+        """The survivors of images first..last-1, and the side of `_values` that holds theirs.
 
         Adds to `entering` and `living` how many images enter each layer, and leave it alive.
         """
@@ -98,7 +102,15 @@ class CpuLayeredEngine:
                 images, side = images[lives], 1 - side
             if self._options.progress is not None:
                 self._options.progress(k + 1, len(images))
-        return images
+        return images, side
+
+    def _values_of(self, images: int, side: int) -> Float32:
+        """The values of the first `images` lanes of a side, float32 (images, neurons)."""
+        neurons, panels = len(self._layer(self._network.depth - 1)[3]), -(-images // self._lanes)
+        first = side * len(self._values) // 2
+        stored = self._values[first : first + panels * self._stride].reshape(panels, self._stride)
+        lanes = stored[:, : neurons * self._lanes].reshape(panels, neurons, self._lanes)
+        return lanes.transpose(0, 2, 1).reshape(-1, neurons)[:images]
 
     def _fill(self, first: int, last: int) -> None:
         kernels, features = self._kernels, self._features

@@ -24,7 +24,7 @@ from spdnn_cli.engines.cuda_tuning import tuned_shape
 from spdnn_cli.engines.cuda_weights import LayerTables, WeightStore
 from spdnn_cli.errors import DeviceError
 from spdnn_cli.kernel_source import compile_kernels
-from spdnn_cli.network import Features, Network
+from spdnn_cli.network import Features, Float32, Network
 from spdnn_cli.tile import Tiling
 
 BITS, VALUES, MOVED = LAYER_KERNELS = ("layer<0>", "layer<1>", "layer<2>")
@@ -37,6 +37,8 @@ MOST_GROUPS = 65535
 """CUDA's limit for the second number of a grid."""
 SURVEYS_AT_FIRST, SURVEYS_THEN = 16, 32
 """Live images are counted after each of the first layers, and then after every so many."""
+TAKEN_AT_A_TIME = 256
+"""Images whose values are fetched from the device at a time."""
 MOVE_SHARE = 0.8
 """Live images close up when they fill no more than this share of the slots in use."""
 
@@ -98,7 +100,8 @@ class TiledEngine:
             self._inputs = DeviceInputs(features, budget)
             self._plan_batches(budget - self._inputs.bytes_on_device)
             self._stream.synchronize()
-        if self._weights.resident and len(self.batches) == 1 and self._inputs.on_device:
+        together = len(self.batches) == 1 and self._inputs.on_device and self._weights.resident
+        if together and self._options.replays and not self._options.keep_values:
             with stopwatch.stage("prepare"), self._stream:
                 self._stream.begin_capture()
                 self._enqueue_run()
@@ -107,6 +110,7 @@ class TiledEngine:
                 self._stream.synchronize()
 
     def infer(self) -> Inference:
+        self._kept: list[Float32] = []
         with self._options.stopwatch.stage("infer"), self._stream:
             if self._graph is not None:
                 self._graph.launch(self._stream)
@@ -122,6 +126,7 @@ class TiledEngine:
             categories=np.flatnonzero(outcome[4 * depth :]).astype(np.int32),
             executed_edges=int(entering @ self._network.edges_by_layer),
             alive=tuple(alive[: np.count_nonzero(entering)].tolist()),
+            values=np.concatenate(self._kept) if self._options.keep_values else None,
         )
 
     def _forget_images(self) -> None:
@@ -155,7 +160,7 @@ class TiledEngine:
         self._control = cupy.empty(2, np.int32)
         self._outcome = cupy.empty(4 * depth + features.images, np.uint8)
 
-    # --- a run: everything below only puts work on the stream --------------------------------
+    # --- a run: all that follows, but for `_live_values`, only puts work on the stream -----------
 
     def _enqueue_run(self) -> None:
         self._outcome.data.memset_async(0, self._outcome.nbytes, self._stream)
@@ -166,6 +171,25 @@ class TiledEngine:
                 if self._surveyed(k):
                     self._survey(k)
             self._end_batch()
+            if self._options.keep_values:
+                self._kept.append(self._live_values())
+
+    def _live_values(self) -> Float32:
+        """Wait for the batch; the values of its live images, float32 (images, neurons)."""
+        depth, minibatch, panel = self._network.depth, self.shape.minibatch, self.shape.panel
+        words = self._alive[depth - 1][: int(self._control[0])].get()
+        slots = np.flatnonzero(words[:, None] >> np.arange(minibatch, dtype=np.uint32) & 1)
+        slots = slots[np.argsort(self._image_of_slot.get()[slots])]
+        stored = self._weights.layers[-1].outputs
+        panels = self._values[(depth - 1) % 2][: len(self._source) * stored]
+        panels = panels.reshape(-1, stored, panel)
+        position = self._cupy.asarray(self._weights.position)
+        kept = np.empty((len(slots), len(position)), np.float32)
+        for first in range(0, len(slots), TAKEN_AT_A_TIME):
+            some = self._cupy.asarray(slots[first : first + TAKEN_AT_A_TIME])
+            images = panels[some // panel, :, some % panel]
+            kept[first : first + len(some)] = images[:, position].get()
+        return kept
 
     def _start_batch(self, first: int, last: int) -> None:
         """Clear the words of live images and pack the inputs, into the second half of `values`."""

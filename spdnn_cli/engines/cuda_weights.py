@@ -73,6 +73,7 @@ class WeightStore:
 
     Attributes:
         layers: what each launch needs to know.
+        position: int32 (outputs): where the last layer's output neuron j is stored.
         resident: whether the tables stay on the device.
     """
 
@@ -94,6 +95,7 @@ class WeightStore:
                 of_all = tables.nbytes * network.edges / max(tiled.edges, 1)
                 self.resident = of_all <= WEIGHTS_SHARE * budget
             self.layers.append(tables)
+            self.position = tiled.position
             with options.stopwatch.stage("upload"):
                 self._keep(tiled, tables)
         if not self.resident:
