@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 
 from spdnn_cli import __version__, plots
 from spdnn_cli.atomic import written_aside
-from spdnn_cli.plot_style import DARK, INK, LINES, MUTED, PAPER, Picture
+from spdnn_cli.plots.sheet import Panel, Picture
+from spdnn_cli.plots.style import DARK, INK, LINES, MUTED, PAPER
 from spdnn_cli.result import Result
 from spdnn_cli.tables import Table
 
@@ -129,30 +130,37 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _picture(picture: Picture) -> str:
-    stream = io.BytesIO()
-    plots.save(picture.figure(text=False), stream, "svg")
-    title = escape(picture.title)
+    """A picture: its panels beside each other where there is room, and its notes below."""
+    panels = [_panel(panel, f"{picture.name}-{k}") for k, panel in enumerate(picture.panels)]
     return (
-        f'<section><h2 id="picture-{picture.name}">{title}</h2>\n'
-        f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{title}">\n'
-        f"{_inline(stream.getvalue(), picture)}</div>\n"
-        f"<figcaption>{_notes(picture.notes)}</figcaption></figure></section>"
+        f'<section><h2 id="picture-{picture.name}">{escape(picture.title)}</h2>\n'
+        f'<div class="panels">\n{"".join(panels)}</div>\n{_notes(picture.notes)}</section>'
     )
 
 
-def _inline(svg: bytes, picture: Picture) -> str:
+def _panel(panel: Panel, name: str) -> str:
+    stream = io.BytesIO()
+    plots.save(panel.figure(), stream, "svg")
+    return (
+        f"<figure><figcaption><h3>{escape(panel.title)}</h3>\n"
+        f'<p class="muted">{escape(panel.note)}</p></figcaption>\n'
+        f"{_inline(stream.getvalue(), name, panel.title)}</figure>\n"
+    )
+
+
+def _inline(svg: bytes, name: str, title: str) -> str:
     """An SVG for use inside HTML: no ids shared with another, colours that follow the page."""
     root = ElementTree.fromstring(svg)
     for metadata in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(metadata)
     for size in ("width", "height"):  # the page sets them; the viewBox keeps the proportions
         root.attrib.pop(size)
-    root.attrib |= {"role": "img", "aria-label": picture.title}
+    root.attrib |= {"role": "img", "aria-label": title}
     for element in root.iter():
         element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
-        for name, value in list(element.attrib.items()):
-            del element.attrib[name]
-            element.attrib[name.removeprefix(f"{{{_XLINK}}}")] = _own_ids(name, value, picture.name)
+        for key, value in list(element.attrib.items()):
+            del element.attrib[key]
+            element.attrib[key.removeprefix(f"{{{_XLINK}}}")] = _own_ids(key, value, name)
     text = ElementTree.tostring(root, encoding="unicode")
     for colour in DARK:
         text = text.replace(colour, f"var(--{_name(colour)})")
@@ -160,11 +168,11 @@ def _inline(svg: bytes, picture: Picture) -> str:
     return _FAMILY.sub("", text)
 
 
-def _own_ids(name: str, value: str, prefix: str) -> str:
-    """An attribute's value with its id, or what it says of one, made the picture's own."""
-    if name == "id":
+def _own_ids(key: str, value: str, prefix: str) -> str:
+    """An attribute's value with its id, or what it says of one, made the panel's own."""
+    if key == "id":
         return f"{prefix}-{value}"
-    if name.endswith("href"):
+    if key.endswith("href"):
         return value.replace("#", f"#{prefix}-")
     return value.replace("url(#", f"url(#{prefix}-")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 import pytest
 from records import MACHINE, made, on_devices, traced
 
-from spdnn_cli import plot_style, plots, roofline
+from spdnn_cli import plots, roofline
 from spdnn_cli.errors import ResultError
 from spdnn_cli.peers import Peer
-from spdnn_cli.plot_style import Picture
+from spdnn_cli.plots import alive, labels, scaling, style, throughput
+from spdnn_cli.plots import roofline as roofline_picture
+from spdnn_cli.plots.sheet import Picture
 from spdnn_cli.result import Result
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install 'spdnn[plot]'")
@@ -78,13 +80,13 @@ def test_throughput_has_a_mark_a_problem_and_engine() -> None:
         made("tiled", layers=480, effective_teraedges_per_s=6.0),
         made("folded", layers=480, effective_teraedges_per_s=70.0),
     ]
-    figure = drawn(plots.throughput(results))
+    figure = drawn(throughput.picture(results))
     (axes,) = figure.axes
     assert sorted(y for _, y in points(axes)) == [5.0, 6.0, 70.0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["120", "480"]
     assert axes.get_yscale() == "log"
     shown = words(figure)
-    assert {"tiled", "folded", "N = 8", "layers", "TeraEdges/s, effective"} <= set(shown)
+    assert {"tiled", "folded", "8", "neurons", "layers", "TeraEdges/s, effective"} <= set(shown)
     assert "Measured: 1x NVIDIA H100 80GB HBM3" in shown
     assert "10 images, official; 2026-11-23; every run verified" in shown
 
@@ -92,13 +94,13 @@ def test_throughput_has_a_mark_a_problem_and_engine() -> None:
 def test_throughput_shows_the_newest_run_of_a_configuration() -> None:
     rates = [1.0, 3.0, 2.0]
     results = [made(effective_teraedges_per_s=rate) for rate in rates]
-    (axes,) = drawn(plots.throughput(results)).axes
+    (axes,) = drawn(throughput.picture(results)).axes
     assert [y for _, y in points(axes)] == [2.0]
 
 
 def test_throughput_keeps_machines_apart() -> None:
     results = [made(), made("cpu", folder="a-laptop", device="cpu", threads=2)]
-    figure = drawn(plots.throughput(results))
+    figure = drawn(throughput.picture(results))
     assert len(figure.axes) == 2
     assert {"Measured: 1x NVIDIA H100 80GB HBM3", "Measured: Intel Xeon, 16 cores"} <= set(
         words(figure)
@@ -108,7 +110,7 @@ def test_throughput_keeps_machines_apart() -> None:
 def test_throughput_keeps_other_data_apart() -> None:
     dataset = made().record["dataset"]
     own = dataset | {"source": "synthetic", "official_inputs": False, "features_sha256": "a" * 64}
-    figure = drawn(plots.throughput([made(), made(dataset=own)]))
+    figure = drawn(throughput.picture([made(), made(dataset=own)]))
     assert len(figure.axes) == 2
     assert "10 images, synthetic (not official); 2026-11-23, verified" in words(figure)
 
@@ -121,7 +123,7 @@ def test_throughput_shows_others_in_panels_of_their_own() -> None:
         peer(key="3", seconds={(4096, 120): 0.1}),  # a problem that the results do not have
         peer(key="4", device="cpu", machine="a Xeon"),  # another kind of device
     ]
-    picture = plots.throughput(results, others)
+    picture = throughput.picture(results, others)
     figure = drawn(picture)
     assert [[y for _, y in points(axes)] for axes in figure.axes] == [
         [5.0],
@@ -140,7 +142,7 @@ def test_throughput_shows_others_in_panels_of_their_own() -> None:
 
 
 def test_throughput_has_no_others_beside_data_that_is_not_official() -> None:
-    figure = drawn(plots.throughput([made(layers=120, neurons=1024)], [peer()]))
+    figure = drawn(throughput.picture([made(layers=120, neurons=1024)], [peer()]))
     assert len(figure.axes) == 1
 
 
@@ -150,7 +152,7 @@ def test_what_is_not_verified_is_hollow_and_what_is_wrong_is_not_drawn() -> None
         made("folded", effective_teraedges_per_s=2.0),
         made("baseline", verified=False, difference="3 missing", effective_teraedges_per_s=3.0),
     ]
-    picture = plots.throughput(results)
+    picture = throughput.picture(results)
     figure = drawn(picture)
     (axes,) = figure.axes
     fill = {
@@ -158,7 +160,7 @@ def test_what_is_not_verified_is_hollow_and_what_is_wrong_is_not_drawn() -> None
         for line in axes.get_lines()
         if line.get_marker() != "None"
     }
-    assert fill == {1.0: plot_style.PAPER, 2.0: plot_style.ENGINE_COLOURS["folded"]}
+    assert fill == {1.0: style.PAPER, 2.0: style.ENGINE_STYLES["folded"].colour}
     assert picture is not None
     assert picture.notes[-2:] == [
         "Not drawn: 1 of 3 results, whose categories are WRONG.",
@@ -169,26 +171,25 @@ def test_what_is_not_verified_is_hollow_and_what_is_wrong_is_not_drawn() -> None
 
 
 def test_runs_on_several_devices_are_not_in_the_throughput() -> None:
-    assert plots.throughput([on_devices(2, 1.0, "cyclic")]) is None
+    assert throughput.picture([on_devices(2, 1.0, "cyclic")]) is None
 
 
 # ---- images alive
 
 
 def test_alive_without_a_trace() -> None:
-    picture = plots.images_alive([made()])
+    picture = alive.picture([made()])
     figure = drawn(picture)
     (axes,) = figure.axes
     assert lines(axes, "-") == [[(0, 10), (1, 5), (2, 5), (3, 3), (4, 3)]]
     assert lines(axes, ":") == []
-    assert axes.get_legend() is None
-    assert {"N = 8", "layers done", "images"} <= set(words(figure))
+    assert {"8 neurons", "3 alive", "layers done", "images"} <= set(words(figure))
     assert picture is not None
     assert picture.notes[1].endswith("none is here: spdnn infer --trace.")
 
 
 def test_alive_marks_where_all_images_had_finished() -> None:
-    figure = drawn(plots.images_alive([made(), made("folded", alive=[5, 5, 3])]))
+    figure = drawn(alive.picture([made(), made("folded", alive=[5, 5, 3])]))
     (axes,) = figure.axes
     assert len(lines(axes, "-")[0]) == 5  # the deeper run is shown
     ((at, _), _) = lines(axes, ":")[0]
@@ -201,18 +202,14 @@ def test_alive_and_saturated_of_a_trace(tmp_path: Path) -> None:
     # layer 3, and image 2 runs to the end.
     lifetimes = [2, 3, 4, 1, 1, 1, 1, 1, 3, 3]
     result = traced(made(), tmp_path, lifetimes, [0, 1, 2])
-    picture = plots.images_alive([result])
+    picture = alive.picture([result])
     (axes,) = drawn(picture).axes
-    alive, running = lines(axes, "-")
+    living, running = lines(axes, "-")
     (saturated,) = lines(axes, "--")
-    assert alive == [(0, 10), (1, 5), (2, 5), (3, 3), (4, 3)]
+    assert living == [(0, 10), (1, 5), (2, 5), (3, 3), (4, 3)]
     assert [y for _, y in running] == [10, 5, 4, 1, 1]
     assert [y for _, y in saturated][2:] == [1, 2, 2]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "alive",
-        "saturated for good",
-        "still running",
-    ]
+    assert {"3 alive", "saturated for good", "still running"} <= set(words(axes.figure))
     assert picture is not None
     assert picture.notes[1].startswith("Saturated for good: every value is at YMAX")
 
@@ -221,7 +218,7 @@ def test_nothing_is_said_of_saturation_where_no_image_is_known_to_have_saturated
     tmp_path: Path,
 ) -> None:
     result = traced(made(), tmp_path, [4, 4, 4, 1, 1, 1, 1, 1, 3, 3], [0, 1, 2])
-    picture = plots.images_alive([result])
+    picture = alive.picture([result])
     (axes,) = drawn(picture).axes
     assert lines(axes, "-") == [[(0, 10), (1, 5), (2, 5), (3, 3), (4, 3)]]
     assert lines(axes, "--") == []
@@ -229,19 +226,35 @@ def test_nothing_is_said_of_saturation_where_no_image_is_known_to_have_saturated
     assert picture.notes[1].endswith("none is here: spdnn infer --trace.")
 
 
-def test_alive_has_a_panel_a_problem_two_in_a_row() -> None:
-    picture = plots.images_alive([made(neurons=n) for n in (8, 16, 32)])
+def test_alive_has_a_panel_a_problem_two_beside_each_other() -> None:
+    picture = alive.picture([made(neurons=n) for n in (8, 16, 32)])
     assert picture is not None
-    assert [len(row) for row in picture.rows] == [2, 1]
-    assert [panel.title for row in picture.rows for panel in row] == ["N = 8", "N = 16", "N = 32"]
+    assert [panel.title for panel in picture.panels] == ["8 neurons", "16 neurons", "32 neurons"]
+    first, second, third = (axes.get_position() for axes in picture.figure().axes)
+    assert first.y0 == pytest.approx(second.y0)
+    assert first.x1 < second.x0
+    assert third.x0 == pytest.approx(first.x0)
+    assert third.y1 < first.y0
+
+
+def test_alive_shows_most_images_but_rather_a_traced_run_and_no_repeated_images(
+    tmp_path: Path,
+) -> None:
+    few = made(images=5, alive=[4, 4, 3, 3])
+    repeated = made(images=20, stream={"chunks": 2}, alive=[10, 10, 6, 6])
+    (axes,) = drawn(alive.picture([few, repeated, made()])).axes
+    assert [y for _, y in lines(axes, "-")[0]] == [10, 5, 5, 3, 3]
+    short = traced(few, tmp_path, [2, 4, 4, 1, 2], [0, 1, 2])
+    (axes,) = drawn(alive.picture([short, repeated, made()])).axes
+    assert [y for _, y in lines(axes, "-")[0]] == [5, 4, 3, 3, 3]
 
 
 # ---- scaling
 
 
 def test_scaling_needs_two_numbers_of_devices() -> None:
-    assert plots.scaling([made(), on_devices(1, 1.0, "contiguous")]) is None
-    assert plots.scaling([on_devices(2, 1.0, "cyclic")]) is None
+    assert scaling.picture([made(), on_devices(1, 1.0, "contiguous")]) is None
+    assert scaling.picture([on_devices(2, 1.0, "cyclic")]) is None
 
 
 def test_scaling_is_the_speed_up_of_each_partition() -> None:
@@ -251,7 +264,7 @@ def test_scaling_is_the_speed_up_of_each_partition() -> None:
         on_devices(2, 4.0, "cyclic"),
         on_devices(4, 2.5, "cyclic", verified=False),
     ]
-    figure = drawn(plots.scaling(results))
+    figure = drawn(scaling.picture(results))
     (axes,) = figure.axes
     assert lines(axes, "-") == [[(1, 1), (2, 1.6)], [(1, 1), (2, 2), (4, 3.2)]]
     (ideal,) = lines(axes, ":")
@@ -264,12 +277,28 @@ def test_scaling_is_the_speed_up_of_each_partition() -> None:
         "tiled, contiguous: 5\u00a0s",
         "tiled, cyclic: 2.5\u00a0s",
         "devices",
-        "speed-up",
+        "speed-up (times as fast)",
+        "ideal",
     } <= set(words(figure))
 
 
+def test_a_slow_down_is_on_the_axes() -> None:
+    results = [on_devices(1, 4.0, "cyclic"), on_devices(2, 8.0, "cyclic")]
+    (axes,) = drawn(scaling.picture(results)).axes
+    low, high = axes.get_ylim()
+    assert all(low < y < high for _, y in points(axes))
+    assert 0.5 in [y for _, y in points(axes)]
+
+
+def test_numbers_of_an_axis_have_room() -> None:
+    assert scaling.thinned([1, 2, 4]) == [1, 2, 4]
+    many = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768]
+    assert scaling.thinned(many) == [1, 4, 16, 64, 256, 768]
+    assert scaling.thinned([2]) == [2]
+
+
 def test_scaling_without_one_device_starts_on_the_ideal_line() -> None:
-    (axes,) = drawn(plots.scaling([on_devices(n, 8.0 / n, "cyclic") for n in (2, 4)])).axes
+    (axes,) = drawn(scaling.picture([on_devices(n, 8.0 / n, "cyclic") for n in (2, 4)])).axes
     assert lines(axes, "-") == [[(2, 2), (4, 4)]]
 
 
@@ -277,7 +306,7 @@ def test_of_two_launchers_the_faster_one_is_shown() -> None:
     slow = on_devices(2, 6.0, "cyclic")
     slow.record["launch"] = slow.record["launch"] | {"launcher": "mpi"}
     results = [on_devices(1, 8.0, "cyclic"), slow, on_devices(2, 4.0, "cyclic")]
-    (axes,) = drawn(plots.scaling(results)).axes
+    (axes,) = drawn(scaling.picture(results)).axes
     assert lines(axes, "-") == [[(1, 1), (2, 2)]]
 
 
@@ -287,7 +316,7 @@ def test_projections_are_dashed_and_named(tmp_path: Path) -> None:
     # 2.96 s with 3 of them (4 devices), 2.24 s with 2 (8 devices), and 1.52 s with 1.
     alone = traced(on_devices(1, 8.0, "cyclic"), tmp_path, [4] * 10, [0, 1, 2])
     results = [alone, on_devices(2, 4.4, "cyclic")]
-    picture = plots.scaling(results)
+    picture = scaling.picture(results)
     figure = drawn(picture)
     (axes,) = figure.axes
     contiguous, cyclic = lines(axes, "--")
@@ -337,7 +366,7 @@ def test_roofline_has_the_deepest_run_of_each_engine_below_its_roof() -> None:
         made("tiled", layers=2, executed_teraedges_per_s=3.0, alive=[5, 5]),
         made("folded", executed_teraedges_per_s=2.0),
     ]
-    figure = drawn(plots.roofline(results))
+    figure = drawn(roofline_picture.picture(results))
     (axes,) = figure.axes
     assert [y for _, y in points(axes)] == [4.0, 2.0]
     assert [x for x, _ in points(axes)] == pytest.approx([320 / 1322, 32])
@@ -350,48 +379,118 @@ def test_roofline_has_the_deepest_run_of_each_engine_below_its_roof() -> None:
 
 def test_no_roof_for_a_machine_whose_ceilings_are_not_known() -> None:
     machine = made().record["machine"] | {"gpus": [{"name": "Another GPU", "driver": "1"}]}
-    picture = plots.roofline([made(machine=machine)])
+    picture = roofline_picture.picture([made(machine=machine)])
     (axes,) = drawn(picture).axes
     assert (lines(axes, "-"), lines(axes, "--")) == ([], [])
     assert len(points(axes)) == 1
     assert picture is not None
-    assert not any(note.startswith("Roofs:") for note in picture.notes)
+    assert not any("roof" in note.lower() for note in picture.notes)
+    assert picture.panels[0].note.endswith(
+        "no roof: what this machine can do at most was not measured"
+    )
+
+
+def test_axes_of_a_roofline_have_two_numbers_at_least() -> None:
+    (axes,) = drawn(roofline_picture.picture([made("cpu", device="cpu")])).axes
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        assert sum(low <= tick <= high for tick in axis.get_majorticklocs()) >= 2
 
 
 def test_no_roofline_without_known_bytes() -> None:
-    assert plots.roofline([made("reference", device="cpu")]) is None
+    assert roofline_picture.picture([made("reference", device="cpu")]) is None
 
 
 # ---- labels
 
 
 def test_labels_that_fit_stay() -> None:
-    assert plot_style.spread([1.0, 3.0, 2.0], [0.5] * 3, 4.0) == [1.0, 3.0, 2.0]
+    assert labels.spread([1.0, 3.0, 2.0], [0.5] * 3, 4.0) == [1.0, 3.0, 2.0]
 
 
 def test_labels_that_overlap_move_apart_about_their_middle() -> None:
-    assert plot_style.spread([2.0, 2.0], [1.0, 1.0], 10.0) == pytest.approx([1.5, 2.5])
-    assert plot_style.spread([2.0, 2.0], [1.0, 3.0], 10.0) == pytest.approx([1.0, 3.0])
+    assert labels.spread([2.0, 2.0], [1.0, 1.0], 10.0) == pytest.approx([1.5, 2.5])
+    assert labels.spread([2.0, 2.0], [1.0, 3.0], 10.0) == pytest.approx([1.0, 3.0])
 
 
 def test_labels_stay_below_the_ceiling() -> None:
-    assert plot_style.spread([4.0, 4.0], [1.0, 1.0], 4.0) == pytest.approx([2.5, 3.5])
+    assert labels.spread([4.0, 4.0], [1.0, 1.0], 4.0) == pytest.approx([2.5, 3.5])
 
 
-def test_no_label_of_a_picture_covers_another() -> None:
-    engines = ("baseline", "cusparse", "tiled", "folded", "reference", "cpu-layered")
-    results = [made(engine, effective_teraedges_per_s=2.0) for engine in engines]
-    figure = drawn(plots.throughput(results))
+def test_labels_stay_above_the_floor() -> None:
+    assert labels.spread([0.0, 0.0], [1.0, 1.0], 4.0) == pytest.approx([0.5, 1.5])
+
+
+ENGINES = ("baseline", "cusparse", "tiled", "folded", "reference", "cpu-layered")
+
+
+def boxes(figure: Any) -> dict[str, Any]:
+    """Where each piece of text is, in dots; not the line that leads from it to its mark."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
 
-    FigureCanvasAgg(figure).draw()
-    names = [text for text in figure.axes[0].texts if text.get_text() in engines]
-    # The text alone: an annotation's own extent has its arrow in it.
-    heights = sorted(float(text.get_position()[1]) for text in names)
-    inch = figure.get_figheight() * figure.axes[0].get_position().height
-    gaps = [(b - a) * inch * 72 for a, b in pairwise(heights)]
-    assert len(names) == len(engines)
-    assert min(gaps) > 7
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    return {
+        text.get_text(): Text.get_window_extent(text, renderer)
+        for text in figure.findobj(Text)
+        if text.get_text()
+    }
+
+
+def overlaps(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (one, other)
+        for (one, box), (other, its) in combinations(found.items(), 2)
+        if box.overlaps(its.shrunk(0.98, 0.98))
+    ]
+
+
+def test_no_name_of_a_series_covers_another() -> None:
+    results = [made(engine, effective_teraedges_per_s=2.0) for engine in ENGINES]
+    found = boxes(drawn(throughput.picture(results)))
+    names = {name: found[name] for name in ENGINES}
+    assert overlaps(names) == []
+
+
+def test_no_label_of_a_roofline_covers_another() -> None:
+    results = [
+        made(engine, neurons=8 << k, executed_teraedges_per_s=2.0 + k / 10)
+        for k, engine in enumerate(("baseline", "cusparse", "tiled", "folded"))
+    ]
+    found = boxes(drawn(roofline_picture.picture(results)))
+    wanted = {"baseline", "cusparse", "tiled", "folded", "8", "16", "32", "64"}
+    assert overlaps({name: box for name, box in found.items() if name in wanted}) == []
+
+
+def test_all_words_of_a_picture_are_on_the_paper(tmp_path: Path) -> None:
+    alone = traced(on_devices(1, 8.0, "cyclic"), tmp_path, [4] * 10, [0, 1, 2])
+    results = [alone, on_devices(2, 4.4, "cyclic")]
+    results += [
+        made(
+            engine, **OFFICIAL, layers=120, effective_teraedges_per_s=1e6,
+            device_memory=8_000_000_000,
+        )
+        for engine in ENGINES
+    ]  # fmt: skip
+    for picture in plots.pictures(results):
+        figure = picture.figure()
+        width, height = figure.get_size_inches() * figure.dpi
+        cut = [
+            text
+            for text, box in boxes(figure).items()
+            if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+        ]
+        assert cut == []
+
+
+def test_an_engine_looks_the_same_in_all_panels_and_no_two_of_a_panel_alike() -> None:
+    alone, other = style.engine_styles(["tiled"]), style.engine_styles(["folded", "tiled"])
+    assert alone[0] == other[1]
+    many = style.engine_styles(["tiled", "tiled", "folded", "of tomorrow", "of tomorrow"])
+    assert len(set(many)) == len(many)
+    assert len({look.marker for look in many}) == len(many)
+    assert many[0].colour == many[1].colour
 
 
 @pytest.mark.parametrize(
@@ -399,7 +498,7 @@ def test_no_label_of_a_picture_covers_another() -> None:
     [(0, "0"), (0.1, "0.1"), (1, "1"), (1234.5, "1,230"), (100_000, "100,000"), (1e-6, "1e-06")],
 )
 def test_numbers_of_labels(value: float, text: str) -> None:
-    assert plot_style.number(value) == text
+    assert style.number(value) == text
 
 
 # ---- files
