@@ -100,6 +100,19 @@ def test_what_later_layers_do_says_whether_an_image_is_finished(
     assert lifetimes.tolist() == [lifetime]
 
 
+def test_what_the_layer_before_does_with_saturated_images_does_not_count() -> None:
+    """The first layer takes (20, 0) to YMAX, though it takes (YMAX, YMAX) to half of that."""
+    network = network_of([layer_of([[2.0, -1.5]]), layer_of([[2.0]]), layer_of([[2.0]])])
+    assert trace.lifetimes(network, float_features([[20, 0]]), True, threads=1).tolist() == [1]
+
+
+def test_a_sum_that_cancels_its_bias_but_for_rounding_is_dead() -> None:
+    """In float32, 7 x 0.1 is more than 0.7 by 2e-8."""
+    network = network_of([layer_of([[0.1] * 8], -0.7), layer_of([[1.0]])])
+    features = bit_features([[1] * 7 + [0], [1] * 8])
+    assert trace.lifetimes(network, features, retire=False, threads=1).tolist() == [1, 2]
+
+
 # ---- random networks
 
 
