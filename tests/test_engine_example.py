@@ -35,7 +35,7 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("engines")
     (folder / f"{where.module}.py").write_text(module, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "__path__", [*engines.__path__, str(folder)])
+        patch.setattr(engines, "__path__", [str(folder), *engines.__path__])
         patch.setitem(engines.ENGINES, name, where)
         yield name
     sys.modules.pop(f"spdnn_cli.engines.{where.module}", None)

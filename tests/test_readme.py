@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from records import made
-from test_docs import PAGES, ROOT, blocks
+from test_docs import FENCED, PAGES, ROOT, blocks
 
 from spdnn_cli import peers, problem, runs
 from spdnn_cli.cli import cli
@@ -292,7 +292,7 @@ def test_every_module_is_in_the_layout() -> None:
 
 def test_every_engine_is_in_the_table_with_its_device() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \|", section("Engines"), re.MULTILINE)
-    assert rows == [(name, entry.device) for name, entry in ENGINES.items()]
+    assert sorted(rows) == sorted((name, entry.device) for name, entry in ENGINES.items())
 
 
 def test_every_page_is_where_to_go_next() -> None:
@@ -308,10 +308,20 @@ ELSEWHERE = ("pip", "git", "cd", "docker")
 """After these the word spdnn is no command."""
 
 
+INLINE = re.compile(r"`(spdnn\s[^`]+)`")
+PLACEHOLDERS = ("...", "…")
+
+
 def commands(page: Path) -> list[list[str]]:
-    """The words after `spdnn` of each command in the shell blocks of a page, launchers before."""
+    """The words after `spdnn` of each command in a page's text and shell blocks."""
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    inline = [code for code in INLINE.findall(text) if not code.endswith(PLACEHOLDERS)]
     lines = [line for code in blocks(page, "sh") for line in code.replace("\\\n", " ").splitlines()]
-    parts = [shlex.split(part, comments=True) for line in lines for part in re.split(r"&&|;", line)]
+    parts = [
+        shlex.split(part, comments=True)
+        for line in [*lines, *inline]
+        for part in re.split(r"&&|;", line)
+    ]
     return [
         words[words.index("spdnn") + 1 :]
         for words in parts
@@ -355,13 +365,14 @@ def test_a_wrong_command_does_not_parse(
     assert parses(words.split()) is not None
 
 
-def test_commands_after_a_launcher_are_found(tmp_path: Path) -> None:
+def test_commands_in_text_and_after_a_launcher_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "```sh\npip install spdnn && spdnn infer  # spdnn x\n"
         "mpiexec -n 8 \\\n  spdnn infer --gpus 2\n```\n```python\nspdnn\n```\n"
+        "`spdnn\nreport kernels`, `spdnn report ...`, `spdnn`\n"
     )
-    assert commands(page) == [["infer"], ["infer", "--gpus", "2"]]
+    assert commands(page) == [["infer"], ["infer", "--gpus", "2"], ["report", "kernels"]]
 
 
 if __name__ == "__main__":
