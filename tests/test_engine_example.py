@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,19 @@ def network() -> Network:
 @pytest.fixture(scope="module")
 def digits() -> Features:
     return Features(synthetic_features(NEURONS, IMAGES, 1), NEURONS)
+
+
+def test_places_that_name_an_engine_are_there() -> None:
+    """Each `NAME` in `path` of the page."""
+    page = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    places = re.findall(r"`(\w+)` in\s`([\w/]+\.py)`", page)
+    assert len(places) >= 8
+    absent = [
+        (name, path)
+        for name, path in places
+        if not re.search(rf"^(def )?{name}\b", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+    ]
+    assert absent == []
 
 
 def run(name: str, network: Network, features: Features) -> Inference:
