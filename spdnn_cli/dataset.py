@@ -51,6 +51,11 @@ HDF5_FORMAT = "v110"
 CHUNK_BYTES = 1 << 20
 POOL_CHUNK = 1 << 15
 """Entries in a chunk of a pool: small, so that one layer's slice inflates little else."""
+BLOCK_ENTRIES = 1 << 18
+"""Entries of a pool that are read at a time: the edges of 2000 layers of N = 1024, of 32 of
+N = 65536."""
+BLOCKS_KEPT = 3
+"""So many blocks of a pool are kept: class maps of early layers come again and again."""
 
 LayerProgress = Callable[[int], None]
 
@@ -143,6 +148,9 @@ class StoredLayers(Sequence[FoldedLayer]):
     def __init__(self, path: Path, file_id: tuple[int, int], layers: int) -> None:
         self._path, self._file_id, self._layers = path, file_id, layers
         self._maps: dict[int, Int32] = {}
+        self._degrees, self._bias = _ReadAhead("cores/degrees"), _ReadAhead("cores/bias")
+        self._columns, self._weights = _ReadAhead("cores/columns"), _ReadAhead("cores/weights")
+        self._map_values = _ReadAhead("class_maps/values")
         with _opened(path, file_id) as file:
             self._input_map = file["layers/input_map"][:layers]
             self._output_map = file["layers/output_map"][:layers]
@@ -169,26 +177,51 @@ class StoredLayers(Sequence[FoldedLayer]):
 
     def _read(self, file: h5py.File, k: int) -> FoldedLayer:
         core = int(self._core[k])
-        rows = slice(self._row_starts[core], self._row_starts[core + 1])
-        edges = slice(self._edge_starts[core], self._edge_starts[core + 1])
-        cores = file["cores"]
-        degrees = cores["degrees"][rows]
+        rows = int(self._row_starts[core]), int(self._row_starts[core + 1])
+        edges = int(self._edge_starts[core]), int(self._edge_starts[core + 1])
+        degrees = self._degrees.read(file, *rows)
         layer = Layer(
             inputs=int(self._core_inputs[core]),
             row_offsets=np.concatenate([[0], np.cumsum(degrees, dtype=np.int64)]),
-            columns=cores["columns"][edges],
-            weights=cores["weights"][edges],
-            bias=cores["bias"][rows],
+            columns=self._columns.read(file, *edges),
+            weights=self._weights.read(file, *edges),
+            bias=self._bias.read(file, *rows),
         )
         maps = {int(self._input_map[k]), int(self._output_map[k])}
         for number in maps - self._maps.keys():
             start, end = self._map_offsets[number : number + 2]
-            self._maps[number] = file["class_maps/values"][start:end]
+            self._maps[number] = self._map_values.read(file, int(start), int(end))
         # Neighbouring layers share their maps; older ones will not be asked for again.
         self._maps = {number: self._maps[number] for number in maps}
         return FoldedLayer(
             layer, self._maps[int(self._input_map[k])], self._maps[int(self._output_map[k])]
         )
+
+
+class _ReadAhead:
+    """A pool of a dataset file, read by the block: the next layers will ask for what follows."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._blocks: dict[int, Any] = {}
+
+    def read(self, file: h5py.File, first: int, last: int) -> Any:
+        """Its entries first..last-1; perhaps a view, which nobody may change."""
+        numbers = range(first // BLOCK_ENTRIES, max(first, last - 1) // BLOCK_ENTRIES + 1)
+        blocks = [self._block(file, number) for number in numbers]
+        values = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        start = numbers[0] * BLOCK_ENTRIES
+        return values[first - start : last - start]
+
+    def _block(self, file: h5py.File, number: int) -> Any:
+        block = self._blocks.pop(number, None)
+        if block is None:
+            start = number * BLOCK_ENTRIES
+            block = file[self._name][start : start + BLOCK_ENTRIES]
+            if len(self._blocks) == BLOCKS_KEPT:
+                del self._blocks[next(iter(self._blocks))]
+        self._blocks[number] = block  # the last one asked for comes last
+        return block
 
 
 def open_dataset(path: str | Path) -> Dataset:

@@ -115,6 +115,16 @@ def test_ranges_of_images_from_many_chunks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.features(290, 999).array, array[290:])
 
 
+@pytest.mark.parametrize("entries", [1, 7, 64])
+def test_layers_that_lie_across_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int
+) -> None:
+    monkeypatch.setattr("spdnn_cli.dataset.BLOCK_ENTRIES", entries)
+    layers = write(tmp_path / "data.h5").network().layers
+    for k in (0, 4, 1, 3, 2, 0):
+        assert_same(layers[k], LAYERS[k])
+
+
 def test_layers_are_read_by_number_and_slice(tmp_path: Path) -> None:
     layers = write(tmp_path / "data.h5").network(4).layers
     assert len(layers) == 4
