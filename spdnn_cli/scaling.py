@@ -75,7 +75,7 @@ class Model:
 
     def seconds(self, layers: Any, image_layers: Any) -> Floats:
         """Of ranks that have so much to do; 0 for one that has nothing."""
-        layers = np.asarray(layers, np.float64)
+        layers, image_layers = (np.asarray(part, np.float64) for part in (layers, image_layers))
         some = self.fixed + self.per_layer * layers + self.per_image_layer * image_layers
         return np.where(layers > 0, some, 0.0)
 
@@ -334,13 +334,8 @@ def _missing(record: Record, lifetimes: NDArray[np.uint16] | None, points: int) 
     if lifetimes is None:
         return f"no projection, because no run was traced. Run: {command} --trace"
     fewer = max(1, record["images"] // 2)
-    ranks = (
-        "1 rank was measured, which does"
-        if points == 1
-        else f"{points} ranks were measured, which do"
-    )
     return (
-        f"no projection, because {ranks} not determine the model. "
+        f"no projection, because {points} ranks were measured, which do not determine the model. "
         f"Run: {command} --images {fewer}, and on more devices"
     )
 
@@ -451,7 +446,7 @@ def _detail_cells(series: Series, row: Row) -> list[str]:
         number(100 * speed_up / row.devices, 3),
         number(row.imbalance),
         "" if row.projection is None else number(row.projection),
-        "" if row.error is None else f"{100 * row.error:+.1f}",
+        "" if row.error is None else _percent(row.error),
     ]
 
 
@@ -506,7 +501,7 @@ def _model_notes(series: Sequence[Series]) -> list[str]:
             lines.append(f"{name}: {one.missing}.")
         elif one.model is not None:
             lines.append(f"{name}: {_model_in_words(one.model)}.")
-            told = [f"{count} devices {100 * e:+.1f} %" for count, e in one.foretold.items()]
+            told = [f"{count} devices {_percent(e)} %" for count, e in one.foretold.items()]
             if told:
                 lines.append(
                     f"{name}, {one.partition}: projected from fewer devices alone: "
@@ -528,9 +523,14 @@ def _model_in_words(model: Model) -> str:
     )
 
 
+def _percent(share: float) -> str:
+    """With its sign, which a zero has too: always the same one."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
+
+
 def _time(seconds: float) -> str:
     """With the unit that reads best."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
-        if seconds >= size:
+        if float(number(seconds, 3)) >= size:
             return f"{number(seconds / size, 3)} {unit}"
     return f"{number(seconds, 3)} s"
