@@ -378,6 +378,20 @@ def test_roofline_has_the_deepest_run_of_each_engine_below_its_roof() -> None:
     assert {"tiled", "folded", "8", "device memory: 3.02 TB/s"} <= set(words(figure))
 
 
+@pytest.mark.parametrize("engines", [["tiled"], ["folded"], ["baseline", "tiled", "folded"]])
+def test_roofs_are_named_inside_the_axes(engines: list[str]) -> None:
+    figure = drawn(roofline_picture.picture([made(engine) for engine in engines]))
+    (axes,) = figure.axes
+    inside = axes.get_window_extent()
+    names = [
+        box for text, box in boxes(figure) if text.startswith(("device memory", "shared memory"))
+    ]
+    assert len(names) == 2
+    for box in names:
+        assert inside.x0 <= box.x0 < box.x1 <= inside.x1 + 1
+        assert inside.y0 <= box.y0 < box.y1 <= inside.y1
+
+
 def test_no_roof_for_a_machine_whose_ceilings_are_not_known() -> None:
     machine = made().record["machine"] | {"gpus": [{"name": "Another GPU", "driver": "1"}]}
     picture = roofline_picture.picture([made(machine=machine)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from spdnn_cli.plots.style import PAPER, TINY
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
 
 LETTERS_OF_A_NAME, ROOM_FOR_NAMES = 18, 1.25
 """A name at the end of a series has lines of so many letters, and needs so many inches."""
-LETTERS_BELOW_MARKS = 12
+LETTERS_BELOW_MARKS = 15
+"""The same of a name below marks."""
 _LINE = TINY * 1.3 / 72
 _LETTER = TINY * 0.62 / 72
-"""Height of a line and width of a letter, inches."""
+_ASIDE = 0.09
+"""Height of a line, width of a letter, from a mark to its label: inches."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,47 @@ class _Label:
     y: float
     text: str
     colour: str
-    weight: str = "normal"
+    is_name: bool = False
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A label, and where it is written: the left or right end and the middle of its height."""
+
+    label: _Label
+    x: float
+    y: float
+    side: str
+
+    def covers(self, other: _Placed) -> bool:
+        """Whether two labels overlap."""
+        (left, right), (its_left, its_right) = self._ends(), other._ends()
+        return left < its_right and its_left < right and abs(self.y - other.y) < 0.95 * _LINE
+
+    def _ends(self) -> tuple[float, float]:
+        wide = len(self.label.text) * _LETTER
+        return (self.x, self.x + wide) if self.side == "left" else (self.x - wide, self.x)
 
 
 def name_marks(axes: Axes, series: Sequence[Marks]) -> None:
     """Label marks, and below the lowest of a series write its name.
 
     Labels of marks that lie above each other stand in a column at their right, or at their left
-    where there is no room.
+    where there is no room before the next marks. Columns that would cover each other are made one.
     """
-    for column in _columns([_labels(axes, marks) for marks in series]):
-        _write_column(axes, column)
+    columns = _columns([_labels(axes, marks) for marks in series])
+    placed = _place(columns, *_size(axes))
+    while (first := _covered(placed)) is not None:
+        columns[first : first + 2] = [columns[first] + columns[first + 1]]
+        placed = _place(columns, *_size(axes))
+    for column in placed:
+        for it in column:
+            axes.annotate(
+                it.label.text, (72 * it.x, 72 * it.y), xycoords="axes points", size=TINY,
+                color=it.label.colour, weight="bold" if it.label.is_name else "normal",
+                ha=it.side, va="center", zorder=3,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4},
+            )  # fmt: skip
 
 
 def _labels(axes: Axes, marks: Marks) -> list[_Label]:
@@ -84,37 +117,46 @@ def _labels(axes: Axes, marks: Marks) -> list[_Label]:
     labels = [_Label(*_inches(axes, x, y), label, marks.colour) for x, y, label in marks.points]
     lowest = min(labels, key=lambda label: label.y)
     names = [
-        _Label(lowest.x, lowest.y - line * _LINE, words, marks.colour, "bold")
+        _Label(lowest.x, lowest.y - line * _LINE, words, marks.colour, True)
         for line, words in enumerate(_lines(marks.name, LETTERS_BELOW_MARKS), start=1)
     ]
     return labels + names
 
 
 def _columns(series: Sequence[list[_Label]]) -> list[list[_Label]]:
-    """The labels of series whose marks are closer to each other than a label is wide."""
+    """The labels of series, those together whose marks lie above each other; from left to right."""
     columns: list[list[_Label]] = []
     for labels in sorted(series, key=lambda labels: min(label.x for label in labels)):
         left = min(label.x for label in labels)
-        room = 6 * _LETTER
-        if columns and left < max(label.x for label in columns[-1]) + room:
+        if columns and left < max(label.x for label in columns[-1]) + 2 * _ASIDE:
             columns[-1] += labels
         else:
             columns.append(labels)
     return columns
 
 
-def _write_column(axes: Axes, column: Sequence[_Label]) -> None:
-    width, height = _size(axes)
-    left, right = min(label.x for label in column), max(label.x for label in column)
-    fits = right + max(len(label.text) for label in column) * _LETTER < width
-    x, side = (right + 0.09, "left") if fits else (left - 0.09, "right")
-    moved = spread([label.y for label in column], [_LINE] * len(column), height)
-    for label, y in zip(column, moved, strict=True):
-        axes.annotate(
-            label.text, (72 * x, 72 * y), xycoords="axes points",
-            size=TINY, color=label.colour, weight=label.weight, ha=side, va="center",
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4}, zorder=3,
-        )  # fmt: skip
+def _place(columns: Sequence[Sequence[_Label]], width: float, height: float) -> list[list[_Placed]]:
+    """Each column right of its marks, or left where it would reach the next ones."""
+    edges = [*(min(label.x for label in column) for column in columns[1:]), width]
+    taken, placed = 0.0, []
+    for column, edge in zip(columns, edges, strict=True):
+        left, right = min(label.x for label in column), max(label.x for label in column)
+        wide = _ASIDE + _LETTER * max(len(label.text) for label in column if not label.is_name)
+        if right + wide > edge and left - wide > taken:
+            x, side, taken = left - _ASIDE, "right", right
+        else:
+            x, side, taken = right + _ASIDE, "left", right + wide
+        moved = spread([label.y for label in column], [_LINE] * len(column), height)
+        placed.append([_Placed(it, x, y, side) for it, y in zip(column, moved, strict=True)])
+    return placed
+
+
+def _covered(placed: Sequence[Sequence[_Placed]]) -> int | None:
+    """The first column that covers some of the next one; None: there is none."""
+    for number, (column, after) in enumerate(pairwise(placed)):
+        if any(one.covers(other) for one in column for other in after):
+            return number
+    return None
 
 
 def _inches(axes: Axes, x: float, y: float) -> tuple[float, float]:

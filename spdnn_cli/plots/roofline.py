@@ -71,31 +71,34 @@ def picture(results: Sequence[Result]) -> Picture | None:
 
 
 def _deepest(results: Sequence[Result]) -> list[Point]:
-    """Of each configuration, number of neurons and data the run of most layers, the newest."""
-    deepest: dict[tuple[str, int, str], Point] = {}
-    for result in sorted(results, key=lambda r: r.record["layers"]):
+    """Of each configuration and number of neurons the run of most layers and images, the newest."""
+    deepest: dict[tuple[str, int], Point] = {}
+    for result in sorted(results, key=lambda r: (r.record["layers"], r.record["images"])):
         record = result.record
         edges_per_byte = intensity(record)
         if edges_per_byte:
-            key = runs.configuration(record), record["neurons"], captions.data(record)
+            key = runs.configuration(record), record["neurons"]
             deepest[key] = Point(result, edges_per_byte)
     return list(deepest.values())
 
 
 def _panel(points: Sequence[Point], known: Ceilings | None, styles: Mapping[str, Style]) -> Panel:
-    note = captions.note([point.result for point in points])
+    shown = [point.result for point in points]
+    data = " and ".join(dict.fromkeys(captions.data(result.record) for result in shown))
+    note = f"{data}; {captions.note(shown)}"
     if known is None:
         note += "; no roof: what this machine can do at most was not measured"
 
     def draw_on(axes: Axes) -> None:
         xs = [point.edges_per_byte for point in points]
         ys = [point.rate for point in points]
-        top = max(ys) * 2
+        left, right, top = min(xs) / 3, max(xs) * 2, max(ys) * 2
         if known is not None:
             top = max(top, 6 * known.shared_edges_per_s / 1e12)
+            right = max(right, _right_of_roof(left, top / known.memory_bytes_per_s * 1e12))
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlim(*_with_ticks(min(xs) / 3, max(xs) * 2))
+        axes.set_xlim(*_with_ticks(left, right))
         axes.set_ylim(*_with_ticks(min(ys) / 3, top))
         powers(axes.xaxis)
         powers(axes.yaxis)
@@ -104,8 +107,14 @@ def _panel(points: Sequence[Point], known: Ceilings | None, styles: Mapping[str,
             _draw_roofs(axes, known)
         _draw_marks(axes, points, styles)
 
-    title = captions.device(points[-1].result.record)
+    title = captions.device(shown[-1].record)
     return Panel(title, note, 2.9, draw_on, right=0.2)
+
+
+def _right_of_roof(left: float, end: float) -> float:
+    """Where the axis must end so that the sloping roof's name has room right of the roof's end."""
+    share = 0.37
+    return float((end / left**share) ** (1 / (1 - share)))
 
 
 def _with_ticks(low: float, high: float) -> tuple[float, float]:

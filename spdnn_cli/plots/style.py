@@ -67,7 +67,7 @@ OTHER_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 def engine_styles(engines: Sequence[str]) -> list[Style]:
     """A style for each series of a picture, from its engine: the same in all pictures.
 
-    Further series of an engine have its colour, and marks of their own.
+    Further series of an engine have its colour, and marks that no other one of the picture has.
     """
     spare = cycle(SPARE_MARKERS)
     styles: list[Style] = []
