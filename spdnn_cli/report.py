@@ -60,12 +60,10 @@ def _throughput(machine: str, records: Sequence[Record]) -> Table:
 
 
 def _baseline(records: Sequence[Record]) -> str | None:
-    """The configuration that others are compared with; None: nothing to compare.
+    """The configuration that others are compared with; None: there is no baseline.
 
-    A baseline has no options: it is not streamed, say. On a CPU it has the most threads.
+    It has no options: it is not streamed, say. On a CPU it has the most threads.
     """
-    if len(runs.in_order(records)) == 1:
-        return None
     for engine in BASELINES:
         names = runs.in_order(r for r in records if runs.engine_and_options(r) == engine)
         if names:

@@ -291,6 +291,22 @@ def test_a_configuration_in_words(result: Result, name: str) -> None:
     assert runs.configuration(result.record) == name
 
 
+def test_columns_are_in_the_order_of_engines_then_options_then_threads() -> None:
+    results = [
+        *(on_cpu(1.0, "cpu", threads) for threads in (16, 4)),
+        on_cpu(1.0, "cpu", 2, shortcuts=FOLDED | {"finished_images_retired": False}),
+        on_cpu(1.0, "cpu-layered", 8),
+        on_cpu(1.0, "of-another-program", 1),
+    ]
+    assert runs.in_order(result.record for result in results) == [
+        "cpu-layered (8 threads)",
+        "cpu (4 threads)",
+        "cpu (16 threads)",
+        "cpu --no-retire (2 threads)",
+        "of-another-program (1 thread)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -361,6 +377,24 @@ def test_kernels_go_from_the_baseline_to_the_tuned_shape_step_by_step() -> None:
         "gain: times as fast as the row above; over the first: as the problem's first row."
     )
     assert "* not verified" in table.notes
+
+
+def test_steps_are_in_the_order_in_which_they_add_to_each_other() -> None:
+    """More images a thread, wider loads, reordered outputs, more outputs; the tuned shape last."""
+    shapes = [
+        shape("a", 1),
+        shape("b", 12, outputs=2),
+        shape("c", 12, vector=4),
+        shape("d", 12, vector=4, outputs=2),
+        shape("e", 12, vector=4, reorder=True),
+        shape("f", 16),
+        shape(None, 1),
+    ]
+    results = [took(9.0 - k, tile=tile) for k, tile in enumerate(shapes)]
+    expected = [str(9 - k) for k in range(len(shapes))]
+    for some in (results, results[::-1]):
+        table = only(report.kernels(some))
+        assert [row[table.columns.index("seconds")] for row in table.rows] == expected
 
 
 def test_gains_start_anew_with_each_problem_and_one_step_is_no_story() -> None:
@@ -456,6 +490,13 @@ published:
     device: cuda
     timed: kernels alone
     seconds: {65536x1920: 1.0}
+  - key: paper-on-cpu
+    program: Paper on CPUs
+    source: "D. Author, 2023"
+    machine: 64 cores
+    device: cpu
+    timed: all
+    seconds: {1024x120: 7}
 measured:
   - key: slow
     program: Slow
@@ -534,10 +575,17 @@ def test_own_and_others_numbers_are_in_columns_that_name_program_and_machine() -
 @pytest.mark.usefixtures("published")
 def test_results_of_a_cpu_are_beside_programs_for_cpus() -> None:
     size = {"neurons": 1024, "layers": 120, "images": 60_000}
-    table = only(peers.peers([on_cpu(2.0, "cpu", 4, **size)]))
-    assert table.columns[2:] == ["cpu (4 threads), this machine", "On CPUs, 4 cores of a Xeon (a)"]
-    assert table.rows == [["1024", "120", "2", "12.5"]]
-    assert not any("180 TeraEdges/s" in note for note in table.notes)
+    tables = peers.peers([on_cpu(2.0, "cpu", 4, **size)])
+    own = "cpu (4 threads), this machine"
+    assert [table.columns[2:] for table in tables] == [
+        [own, "Paper on CPUs, 64 cores (a)"],
+        [own, "On CPUs, 4 cores of a Xeon (a)"],
+    ]
+    assert [table.rows for table in tables] == [
+        [["1024", "120", "2", "7"]],
+        [["1024", "120", "2", "12.5"]],
+    ]
+    assert not any("180 TeraEdges/s" in note for table in tables for note in table.notes)
 
 
 @pytest.mark.usefixtures("published")
