@@ -493,7 +493,8 @@ def _model_notes(series: Sequence[Series]) -> list[str]:
             "Projection: seconds of a rank = fixed + per layer x layers it runs + per image-layer "
             "x layers of all its images, which a traced run gives for any partition; the slowest "
             "rank counts. Fitted to the ranks that were measured, so its error there is that of "
-            "the fit. Networks between hosts, and a start that is not common, are not in it."
+            "the fit. What ranks of one host take from each other is in it only as far as it was "
+            "measured. Networks between hosts, and a start that is not common, are not in it."
         )
     for one in series:
         name = f"{one.engine}, {one.problem.label}, {one.problem.images} images"

@@ -253,10 +253,12 @@ def test_notes_say_how_the_projection_was_made_and_how_far_it_is_off(tmp_path: P
     assert 1 < off < 10  # 10 % of one of five ranks is shared out
 
     exact = notes_of(three_runs(tmp_path))
-    assert exact[1].startswith(
+    assert exact[1] == (
         "Projection: seconds of a rank = fixed + per layer x layers it runs + per image-layer x "
         "layers of all its images, which a traced run gives for any partition; the slowest rank "
-        "counts. Fitted to the ranks that were measured, so its error there is that of the fit."
+        "counts. Fitted to the ranks that were measured, so its error there is that of the fit. "
+        "What ranks of one host take from each other is in it only as far as it was measured. "
+        "Networks between hosts, and a start that is not common, are not in it."
     )
     assert exact[2] == (
         "tiled, 8 x 4, 6 images: fixed 2 s, 500 ms a layer, 250 ms an image-layer; fitted to 5 "
