@@ -275,6 +275,13 @@ def convert(
     show_default=True,
     help="How tiled is to tile, say minibatch=12,outputs=1,blocksize=256,buffer=24KB,reorder=no.",
 )
+@click.option(
+    "--features",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How tiled stores values between layers; float16 rounds: see whether it verifies.",
+)
 @_threads
 @click.option(
     "--retire/--no-retire",

@@ -188,6 +188,7 @@ def _configuration(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("problem", "{neurons} neurons, {layers} layers, {images} images".format(**record)),
         ("inputs, network", f"{inputs}, {network} (from {data['source']})"),
         ("engine", "{engine} on {device}, {threads} threads; {engine_reason}".format(**record)),
+        *([("features", "stored as float16")] if record["features"] == "float16" else []),
         ("shortcuts on", ", ".join(word for word, is_on in words.items() if is_on) or "none"),
         ("machine", "{cpu}, {cores} cores".format(**record["machine"])),
     ]

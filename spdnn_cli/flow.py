@@ -18,8 +18,9 @@ from spdnn_cli.convert import (
 from spdnn_cli.dataset import Dataset, open_dataset
 from spdnn_cli.engines import ENGINES, EngineOptions, Progress, create
 from spdnn_cli.errors import DataError, DeviceError, ResultError
-from spdnn_cli.tile import parse_tiling
+from spdnn_cli.tile import Tiling, parse_tiling
 from spdnn_cli.verify import Truth, difference, known_truth, read_truth
+from spdnn_cli.worker import FEATURE_BYTES
 from spdnn_cli.workspace import Workspace
 
 Note = Callable[[str], None]
@@ -116,7 +117,8 @@ def infer(
         warmup=wanted["warmup"],
         repeat=wanted["repeat"],
         partition=wanted["partition"],
-        tiling=None if wanted["tile"] in (None, "auto") else parse_tiling(wanted["tile"]),
+        tiling=_tiling(wanted["tile"], wanted["features"]),
+        features=wanted["features"],
         trace=wanted["trace"],
         rebalance=wanted["rebalance"],
     )
@@ -133,6 +135,10 @@ def infer(
     record, folder = measured.record, machine.folder_name(measured.record["device"])
     saved = result.save(workspace, folder, record, measured.categories, measured.lifetimes)
     return record, saved
+
+
+def _tiling(shape: str, features: str) -> Tiling | None:
+    return None if shape == "auto" else parse_tiling(shape, FEATURE_BYTES[features])
 
 
 def _device(wanted: dict[str, Any]) -> str:

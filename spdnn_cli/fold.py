@@ -131,7 +131,7 @@ def _twin_rows(
 
 
 @njit(cache=True)
-def _mix(value: int) -> int:
+def mix(value: int) -> int:
     """A step of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every output."""
     value = uint64(value) + uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
@@ -143,10 +143,10 @@ def _mix(value: int) -> int:
 def _hash_rows(row_offsets, columns, weight_bits, bias_bits):  # type: ignore[no-untyped-def]
     hashes = np.empty(len(bias_bits), np.uint64)
     for row in range(len(bias_bits)):
-        value = _mix(uint64(bias_bits[row]))
+        value = mix(uint64(bias_bits[row]))
         for k in range(row_offsets[row], row_offsets[row + 1]):
             edge = (uint64(columns[k]) << uint64(32)) | uint64(weight_bits[k])
-            value = _mix(value ^ edge)
+            value = mix(value ^ edge)
         hashes[row] = value
     return hashes
 

@@ -143,6 +143,7 @@ def _measured(
         "device": first.choice.device,
         "threads": options.threads,
         "device_memory": options.device_memory,
+        "features": options.features,
         "tile": first.tile,
         "launch": {
             "launcher": launcher,

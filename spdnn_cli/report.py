@@ -142,11 +142,11 @@ def _step_order(record: Record) -> tuple[object, ...]:
     engine = record["engine"]
     if engine != "tiled":
         return (list(STEP_WORDS).index(engine),)
-    tile = record["tile"]
+    tile, is_half = record["tile"], runs.stores_float16(record)
     if not runs.asks_for_tile(record):
-        return (len(STEP_WORDS), 1)
+        return (len(STEP_WORDS), is_half, 1)
     names = ("minibatch", "vector", "reorder", "outputs")
-    return (len(STEP_WORDS), 0, *(tile[name] for name in names), record["created"])
+    return (len(STEP_WORDS), is_half, 0, *(tile[name] for name in names), record["created"])
 
 
 def _step(record: Record, before: Record | None) -> str:
@@ -158,12 +158,13 @@ def _step(record: Record, before: Record | None) -> str:
         return "tiled: tuned shape"
     previous = before["tile"] if before is not None else None
     words = {name: word(tile[name]) for name, word in TILE_WORDS.items()}
+    engine += ", values stored as float16" if runs.stores_float16(record) else ""
     if not runs.asks_for_tile(record):
-        return f"tiled: tuned shape: {', '.join(words.values())}"
+        return f"{engine}: tuned shape: {', '.join(words.values())}"
     if previous is None:
-        return f"tiled: staged in shared memory: {', '.join(words.values())}"
+        return f"{engine}: staged in shared memory: {', '.join(words.values())}"
     new = [words[name] for name in words if tile[name] != previous[name]]
-    return f"tiled: {', '.join(new) or 'the same shape'}"
+    return f"{engine}: {', '.join(new) or 'the same shape'}"
 
 
 def _counted(one: str, many: str) -> Callable[[int], str]:

@@ -247,6 +247,7 @@ def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
         "workers": [_only_worker(record)],
         "imbalance": 1.0,
         "stream": None,
+        "features": "float32",
         "tile": None,
         "lifetimes": None,
     }

@@ -140,7 +140,7 @@ def engine_and_options(record: Record) -> str:
         parts.append(f"in {memory / 1e9:g} GB")
     if tile is not None and tile["asked"] is not None:
         parts.append(f"--tile {tile['asked']}")
-    if record.get("features", "float32") == "float16":
+    if stores_float16(record):
         parts.append("--features float16")
     if record["launch"]["rebalance_layer"] is not None:
         parts.append(f"--rebalance {record['launch']['rebalance_layer']}")
@@ -186,6 +186,11 @@ def in_order(records: Iterable[Record]) -> list[str]:
 def asks_for_tile(record: Record) -> bool:
     """Whether a tile shape was asked for: such runs are for the kernel table."""
     return record["tile"] is not None and record["tile"]["asked"] is not None
+
+
+def stores_float16(record: Record) -> bool:
+    """Whether values between layers were rounded to float16; older records do not say: float32."""
+    return bool(record.get("features") == "float16")
 
 
 # ---- numbers and notes

@@ -23,7 +23,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from spdnn_cli.errors import EngineError
-from spdnn_cli.fold import _mix
+from spdnn_cli.fold import mix
 from spdnn_cli.network import Float32, Int32, Int64, Layer
 
 WARP = 32
@@ -42,8 +42,9 @@ class TileShape:
         outputs: output neurons that a thread computes.
         blocksize: threads of a block.
         panel: images that lie interleaved in device memory.
-        vector: images that one load moves: 4 (16 bytes) or 1.
+        vector: images that one load moves: 16 bytes of them, or 1.
         buffer_bytes: shared memory that a block may use for its buffer; no macro.
+        feature_bytes: of a stored value: 4 (float32) or 2 (float16).
     """
 
     minibatch: int
@@ -52,6 +53,7 @@ class TileShape:
     panel: int = 8
     vector: int = 4
     buffer_bytes: int = 48 << 10
+    feature_bytes: int = 4
 
     def __post_init__(self) -> None:
         """Check the kernel's rules (kernels/README.md has the reasons).
@@ -60,7 +62,12 @@ class TileShape:
             EngineError: the numbers do not go together.
         """
         rules = {
-            "vector is 1 or 4": self.vector in (1, 4),
+            f"vector is 1 or {16 // self.feature_bytes}": (
+                self.vector in (1, 16 // self.feature_bytes)
+            ),
+            "the bits of a minibatch take no more room than its values": (
+                self.minibatch * self.feature_bytes >= 4
+            ),
             "panel is a multiple of vector": self.panel > 0 and self.panel % self.vector == 0,
             "minibatch is a multiple of panel, 32 at most": (
                 0 < self.minibatch <= 32 and self.minibatch % max(self.panel, 1) == 0
@@ -85,6 +92,7 @@ class TileShape:
             "VECTOR": self.vector,
             "BLOCKSIZE": self.blocksize,
             "OUTPUTS": self.outputs,
+            "FEATURE_BYTES": self.feature_bytes,
         }
 
     @property
@@ -95,7 +103,7 @@ class TileShape:
     @property
     def slot_bytes(self) -> int:
         """Shared memory of one slot, as in the kernel: an odd number of vectors."""
-        return 4 * self.vector * (self.minibatch // self.vector | 1)
+        return self.feature_bytes * self.vector * (self.minibatch // self.vector | 1)
 
     @property
     def slots(self) -> int:
@@ -122,16 +130,20 @@ class Tiling:
         return {"asked": self.asked, **asdict(self.shape), "reorder": self.reorder}
 
 
-def parse_tiling(text: str) -> Tiling:
+def parse_tiling(text: str, feature_bytes: int = 4) -> Tiling:
     """The tiling that a user asks for: "minibatch=12,outputs=1,blocksize=256,buffer=24KB".
 
     The numbers are those of `TileShape`, `buffer` with a unit, and `reorder` yes or no. `panel`,
     `vector`, `buffer` and `reorder` have defaults.
 
+    Args:
+        text: what the user says.
+        feature_bytes: of a stored value, 4 or 2.
+
     Raises:
         EngineError: a name or a number is not right, or they do not go together.
     """
-    numbers: dict[str, int] = {}
+    numbers = {"feature_bytes": feature_bytes, "vector": 16 // feature_bytes}
     reorder = True
     for part in text.split(","):
         name, _, value = (word.strip() for word in part.partition("="))
@@ -296,7 +308,7 @@ def _group_rows(row_offsets, columns):  # type: ignore[no-untyped-def]
     for row in range(rows):
         key = np.uint64(0)
         for k in range(row_offsets[row], row_offsets[row + 1]):
-            key = np.uint64(_mix(key ^ np.uint64(columns[k])))
+            key = np.uint64(mix(key ^ np.uint64(columns[k])))
         place = np.int64(key & np.uint64(size - 1))
         while groups[place] >= 0 and keys[place] != key:
             place = (place + 1) & (size - 1)

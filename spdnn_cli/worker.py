@@ -27,6 +27,9 @@ from spdnn_cli.stream import Stream, StreamReport
 from spdnn_cli.tile import Tiling
 from spdnn_cli.timing import Stopwatch
 
+FEATURE_BYTES = {"float32": 4, "float16": 2}
+"""Bytes of a value that is stored between layers, by its type."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -45,6 +48,7 @@ class RunOptions:
         repeat: timed runs.
         partition: "contiguous" or "cyclic": which images a worker gets.
         tiling: how the engine `tiled` is to tile; None: as is fastest.
+        features: how it stores values between layers: "float32" or "float16".
         trace: whether to find out how many layers each image lives.
         rebalance: after which layer the workers even out their live images; None: never.
     """
@@ -60,6 +64,7 @@ class RunOptions:
     repeat: int = 5
     partition: str = "cyclic"
     tiling: Tiling | None = None
+    features: str = "float32"
     trace: bool = False
     rebalance: int | None = None
 
@@ -226,7 +231,13 @@ def work(
         progress=progress,
         device_memory=options.device_memory,
         tiling=options.tiling,
+        feature_bytes=FEATURE_BYTES[options.features],
     )
+    if options.features != "float32" and choice.engine != "tiled":
+        raise EngineError(
+            f"engine {choice.engine} stores no values as {options.features}",
+            hint="Add --engine tiled, or leave out --features.",
+        )
     is_streamed = wanted > dataset.images
     passes, rest = divmod(wanted, dataset.images) if is_streamed else (1, 0)
     last = int(np.count_nonzero(images < rest))

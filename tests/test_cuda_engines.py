@@ -25,7 +25,7 @@ from spdnn_cli.engines import (
 )
 from spdnn_cli.engines.cuda_common import import_cupy
 from spdnn_cli.engines.cuda_tiled import TiledEngine
-from spdnn_cli.errors import DeviceError
+from spdnn_cli.errors import DeviceError, EngineError
 from spdnn_cli.fold import make_network
 from spdnn_cli.network import Features, Layer, Network
 from spdnn_cli.problem import YMAX
@@ -36,11 +36,12 @@ CUDA_ENGINES = [name for name, entry in ENGINES.items() if entry.device == "cuda
 LAYERED = [name for name in CUDA_ENGINES if name != "folded"]
 """Engines that fold nothing and retire dead images only: their work is known exactly."""
 SHAPES = [
-    *cuda_tuning.CANDIDATES,
+    *cuda_tuning.CANDIDATES[4],
     TileShape(1, 1, 256, panel=1, vector=1, buffer_bytes=24 << 10),
     TileShape(12, 1, 96, panel=12, vector=1, buffer_bytes=2 << 10),
     TileShape(16, 4, 64, panel=16, buffer_bytes=4 << 10),
 ]
+NARROW_HALVES = TileShape(12, 1, 96, panel=12, vector=1, buffer_bytes=2 << 10, feature_bytes=2)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,23 @@ def random_problem(
     return network, bit_features(on) if bits else float_features(on * random.integers(1, 9) / 8)
 
 
+def whole_numbers(
+    sizes: list[int], degree: int, images: int, bits: bool
+) -> tuple[Network, Features]:
+    """A network whose values are whole numbers up to YMAX, and inputs for it."""
+    random = np.random.default_rng()
+    layers: list[Layer] = []
+    for inputs, outputs in pairwise(sizes):
+        keys = random.choice(inputs * outputs, outputs * degree, replace=False)
+        weights, biases = random.choice([-1, 1], len(keys)), random.integers(-1, 1, outputs)
+        layers.append(
+            Layer.from_edges(inputs, outputs, keys % inputs, keys // inputs, weights, biases)
+        )
+    on = random.random((images, sizes[0])) < 0.4 * random.random((images, 1)) ** 3
+    network = network_of(layers, ymax=YMAX)
+    return network, bit_features(on) if bits else float_features(on * random.integers(1, 9))
+
+
 WIDE = [3000, 2000, 1100, 2500, 600]
 SMALL = [70, 64, 40, 64, 5]
 
@@ -135,6 +153,29 @@ def test_tile_shapes(device: Any, shape: TileShape, reorder: bool) -> None:
     network, features = random_problem(WIDE, 12, 333, bits=True)
     engine = TiledEngine(EngineOptions(threads=2, tiling=Tiling(shape, reorder)))
     assert_equal(run(engine, network, features, runs=2), reference(network, features))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("moved", [0.0, 1.0])
+@pytest.mark.parametrize("bits", [True, False])
+@pytest.mark.parametrize("shape", [*cuda_tuning.CANDIDATES[2], NARROW_HALVES], ids=str)
+def test_values_stored_as_float16(device: Any, shape: TileShape, bits: bool, moved: float) -> None:
+    """Whole numbers up to 32, which float16 holds exactly."""
+    network, features = whole_numbers(WIDE, 12, 333, bits)
+    options = EngineOptions(threads=2, tiling=Tiling(shape), feature_bytes=2, keep_values=True)
+    engine = TiledEngine(options)
+    engine.move_share = moved
+    inference = run(engine, network, features, runs=2)
+    wanted = run(create("cpu-layered", EngineOptions(keep_values=True)), network, features)
+    assert_equal(inference, wanted)
+    np.testing.assert_array_equal(inference.values, wanted.values)
+
+
+@pytest.mark.gpu
+def test_values_that_float16_cannot_hold(device: Any) -> None:
+    network = network_of([layer_of([[1.0]])], ymax=70_000.0)
+    with pytest.raises(EngineError, match="values up to 70000 do not fit in float16, 65504 at"):
+        TiledEngine(EngineOptions(feature_bytes=2)).prepare(network)
 
 
 @pytest.mark.gpu
@@ -221,7 +262,7 @@ def test_the_tile_shape_is_tried_out_once(
     network, features = random_problem(SMALL, 6, 100, bits=True)
     engine = TiledEngine(EngineOptions())
     assert_equal(run(engine, network, features), reference(network, features))
-    assert engine.shape in cuda_tuning.CANDIDATES
+    assert engine.shape in cuda_tuning.CANDIDATES[4]
     monkeypatch.setattr(cuda_tuning, "_trial_seconds", None)
     assert cuda_tuning.tuned_shape(network, EngineOptions(), TiledEngine) == engine.shape
     choices.write_text("{ mangled")

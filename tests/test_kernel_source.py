@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -95,14 +96,21 @@ def compile_with_nvcc(source: Path, options: list[str], output: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+ALL_FILES = sorted(path.name for path in kernels_folder().glob("*.cu"))
+HALVES = CANDIDATES[2][0].macros
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
-@pytest.mark.parametrize("file", sorted(path.name for path in kernels_folder().glob("*.cu")))
-def test_compiles(file: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "macros"),
+    [*((file, {}) for file in ALL_FILES), ("tiled.cu", HALVES), ("images.cu", HALVES)],
+)
+def test_compiles(file: str, macros: dict[str, int], tmp_path: Path) -> None:
     instances = ", ".join(f"(void*){name}" for name in INSTANCES.get(file, ()))
     source = tmp_path / file
     code = (kernels_folder() / file).read_text()
     source.write_text(code + (f"\nvoid* instances[] = {{{instances}}};\n" if instances else ""))
-    compile_with_nvcc(source, list(compiler_options({})), tmp_path / "kernels.fatbin")
+    compile_with_nvcc(source, list(compiler_options(macros)), tmp_path / "kernels.fatbin")
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
@@ -114,7 +122,7 @@ def test_a_tile_shape_that_cannot_be_is_refused_in_words(tmp_path: Path) -> None
 
 def test_the_tuning_knows_the_tile_rules() -> None:
     """What the static_asserts of the kernels ask, for every candidate."""
-    for shape in CANDIDATES:
+    for shape in itertools.chain.from_iterable(CANDIDATES.values()):
         assert shape.minibatch <= 32
         assert shape.minibatch % shape.panel == 0
         assert shape.panel % shape.vector == 0

@@ -153,6 +153,19 @@ def test_a_tiling_that_was_asked_for() -> None:
     assert parse_tiling("minibatch=8,outputs=2,blocksize=64").reorder
 
 
+def test_a_tiling_with_values_of_two_bytes() -> None:
+    """Loads are twice as many images then, and a slot is half as large, but for the odd vector."""
+    shape = parse_tiling("minibatch=16,outputs=4,blocksize=64", feature_bytes=2).shape
+    assert shape == TileShape(16, 4, 64, panel=8, vector=8, feature_bytes=2)
+    assert shape.slot_bytes == 3 * 16
+    assert TileShape(16, 4, 64).slot_bytes == 5 * 16
+    assert shape.macros["FEATURE_BYTES"] == 2
+    with pytest.raises(EngineError, match="vector is 1 or 8"):
+        parse_tiling("minibatch=16,outputs=4,blocksize=64,vector=4", feature_bytes=2)
+    with pytest.raises(EngineError, match="take no more room than its values"):
+        parse_tiling("minibatch=1,outputs=1,blocksize=64,panel=1,vector=1", feature_bytes=2)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -160,6 +173,7 @@ def test_a_tiling_that_was_asked_for() -> None:
         ("minibatch=8,blocksize=64", "lacks outputs"),
         ("minibatch=9,outputs=2,blocksize=64", "minibatch is a multiple of panel, 32 at most"),
         ("minibatch=8,outputs=2,blocksize=64,vector=2", "vector is 1 or 4"),
+        ("minibatch=1,outputs=2,blocksize=64,panel=1,vector=1,buffer=2", "a buffer holds a slot"),
         ("minibatch=8,outputs=2,blocksize=64,buffer=24MB", "'buffer=24MB' is no part"),
     ],
 )

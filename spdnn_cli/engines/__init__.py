@@ -41,6 +41,7 @@ class EngineOptions:
         progress: told how far the run is; None: nobody.
         device_memory: bytes of device memory that a CUDA engine may use; None: what is free.
         tiling: how `tiled` is to tile; None: as is fastest on the device.
+        feature_bytes: of a value that `tiled` stores between layers: 4 (float32) or 2 (float16).
         keep_values: whether the outcome holds the values of the live images; for engines of
             `rebalance.ENGINES`.
         replays: whether an upload is inferred more than once, so that recording the run for a
@@ -53,6 +54,7 @@ class EngineOptions:
     progress: Progress | None = None
     device_memory: int | None = None
     tiling: Tiling | None = None
+    feature_bytes: int = 4
     keep_values: bool = False
     replays: bool = True
 

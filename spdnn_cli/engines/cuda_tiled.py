@@ -22,7 +22,7 @@ from spdnn_cli.engines.cuda_common import (
 )
 from spdnn_cli.engines.cuda_tuning import tuned_shape
 from spdnn_cli.engines.cuda_weights import LayerTables, WeightStore
-from spdnn_cli.errors import DeviceError
+from spdnn_cli.errors import DeviceError, EngineError
 from spdnn_cli.kernel_source import compile_kernels
 from spdnn_cli.network import Features, Float32, Network
 from spdnn_cli.tile import Tiling
@@ -33,6 +33,7 @@ IMAGE_KERNELS = (
 )  # fmt: skip
 SURVEY_THREADS = 1024
 THREADS = 256
+MOST_FLOAT16 = float(np.finfo(np.float16).max)
 MOST_GROUPS = 65535
 """CUDA's limit for the second number of a grid."""
 SURVEYS_AT_FIRST, SURVEYS_THEN = 16, 32
@@ -72,6 +73,11 @@ class TiledEngine:
                 tuned_shape(network, self._options, TiledEngine)
             )
             self.shape = self.tiling.shape
+        if self.shape.feature_bytes == 2 and network.ymax > MOST_FLOAT16:
+            raise EngineError(
+                f"values up to {network.ymax:g} do not fit in float16, {MOST_FLOAT16:g} at most",
+                hint="Run it with --features float32.",
+            )
         room = device.attributes["MaxSharedMemoryPerBlockOptin"]
         if self.shape.buffer_bytes > room:
             raise DeviceError(
@@ -140,7 +146,7 @@ class TiledEngine:
         cupy, features = self._cupy, self._inputs.features
         minibatch, depth = self.shape.minibatch, self._network.depth
         widest = max([features.neurons, *(layer.outputs for layer in self._weights.layers)])
-        group_bytes = 8 * minibatch * widest + 4 * depth + 8 * minibatch
+        group_bytes = 2 * self.shape.feature_bytes * minibatch * widest + 4 * depth + 8 * minibatch
         if not self._inputs.on_device:
             group_bytes += minibatch * features.row_bytes
         room = max(0, budget - 4 * depth - features.images)
@@ -153,7 +159,8 @@ class TiledEngine:
         bounds = [*range(0, features.images, groups * minibatch), features.images]
         self.batches = list(pairwise(bounds))
         self._groups = groups
-        self._values = cupy.empty((2, groups * minibatch * widest), np.float32)
+        stored = np.float32 if self.shape.feature_bytes == 4 else np.float16
+        self._values = cupy.empty((2, groups * minibatch * widest), stored)
         self._alive = cupy.empty((depth, groups), np.uint32)
         self._source = cupy.empty(groups * minibatch, np.int32)
         self._image_of_slot = cupy.empty(groups * minibatch, np.int32)

@@ -26,16 +26,26 @@ from spdnn_cli.kernel_source import kernels_sha256
 from spdnn_cli.network import Features, FoldedLayer, Network
 from spdnn_cli.tile import TileShape, Tiling
 
-DEFAULT = TileShape(minibatch=16, outputs=4, blocksize=64)
-CANDIDATES = (
-    DEFAULT,
-    TileShape(minibatch=24, outputs=4, blocksize=64),
-    TileShape(minibatch=8, outputs=4, blocksize=128),
-    TileShape(minibatch=16, outputs=2, blocksize=128),
-    TileShape(minibatch=16, outputs=4, blocksize=64, panel=16),
-    TileShape(minibatch=12, outputs=1, blocksize=256, panel=4, buffer_bytes=24 << 10),
-)
-"""The last one has the paper's numbers."""
+HALF = {"vector": 8, "feature_bytes": 2}
+CANDIDATES = {
+    4: (
+        TileShape(minibatch=16, outputs=4, blocksize=64),
+        TileShape(minibatch=24, outputs=4, blocksize=64),
+        TileShape(minibatch=8, outputs=4, blocksize=128),
+        TileShape(minibatch=16, outputs=2, blocksize=128),
+        TileShape(minibatch=16, outputs=4, blocksize=64, panel=16),
+        TileShape(minibatch=12, outputs=1, blocksize=256, panel=4, buffer_bytes=24 << 10),
+    ),
+    2: (
+        TileShape(minibatch=16, outputs=4, blocksize=64, panel=16, **HALF),
+        TileShape(minibatch=32, outputs=2, blocksize=64, panel=16, **HALF),
+        TileShape(minibatch=24, outputs=4, blocksize=64, panel=8, **HALF),
+        TileShape(minibatch=8, outputs=4, blocksize=128, panel=8, **HALF),
+        TileShape(minibatch=16, outputs=2, blocksize=128, panel=16, **HALF),
+    ),
+}
+"""By the bytes of a stored value; the first of each is the default. The last one of float32 has the
+paper's numbers."""
 LEAST_EDGES = 1 << 20
 """A network with fewer edges is not worth a trial."""
 TRIAL_LAYERS = 8
@@ -50,29 +60,34 @@ MakeEngine = Callable[[EngineOptions], Engine]
 
 
 def tuned_shape(network: Network, options: EngineOptions, make_engine: MakeEngine) -> TileShape:
-    """The fastest of `CANDIDATES` for this network on the current device.
+    """The fastest of the `CANDIDATES` for this network on the current device.
 
     Args:
         network: what is to run.
-        options: threads and device memory for the trials.
+        options: threads, device memory and the bytes of a stored value for the trials.
         make_engine: makes an engine that tiles as its options say.
     """
     if network.edges < LEAST_EDGES:
-        return DEFAULT
+        return CANDIDATES[options.feature_bytes][0]
     first = max(0, (network.depth - TRIAL_LAYERS) // 2)
     with options.stopwatch.stage("read"):
         layers = network.layers[first : first + TRIAL_LAYERS]
-    key, choices = _key(network, layers), _read_choices()
+    candidates = CANDIDATES[options.feature_bytes]
+    key, choices = _key(network, layers, candidates), _read_choices()
     if key in choices:
         return choices[key]
     trial = make_network([_with_live_images(layer) for layer in layers], network.ymax)
     # The stages of a trial are not those of the run, and nobody follows its progress.
-    quiet = EngineOptions(threads=options.threads, device_memory=options.device_memory)
+    quiet = EngineOptions(
+        threads=options.threads,
+        device_memory=options.device_memory,
+        feature_bytes=options.feature_bytes,
+    )
     seconds = {
         shape: _trial_seconds(
             make_engine(replace(quiet, tiling=Tiling(shape))), trial, network.depth
         )
-        for shape in CANDIDATES
+        for shape in candidates
     }
     best = min(seconds, key=lambda shape: seconds[shape])
     _write_choices({**_read_choices(), key: best})
@@ -110,7 +125,7 @@ def _file() -> Path:
     return Path(folder).expanduser() / "spdnn-tile-shapes.json"
 
 
-def _key(network: Network, layers: Sequence[FoldedLayer]) -> str:
+def _key(network: Network, layers: Sequence[FoldedLayer], candidates: Sequence[TileShape]) -> str:
     """Device, software and network, as far as they decide which shape is fastest."""
     import cupy
 
@@ -118,7 +133,7 @@ def _key(network: Network, layers: Sequence[FoldedLayer]) -> str:
     device = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
     parts: list[Any] = [device, runtime.driverGetVersion(), kernels_sha256()[:16], network.depth]
     parts += [(layer.inputs, layer.outputs, layer.edges) for layer in layers]
-    return json.dumps([*parts, [list(asdict(shape).values()) for shape in CANDIDATES]])
+    return json.dumps([*parts, [list(asdict(shape).values()) for shape in candidates]])
 
 
 def _read_choices() -> dict[str, TileShape]:
