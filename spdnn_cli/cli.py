@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -30,6 +31,14 @@ ENGINE_NAMES = (
     *("baseline", "cusparse", "tiled", "folded"),
 )
 SOURCE_NAMES = ("tsv", "mnist", "synthetic")
+
+
+def _number(context: Any, option: Any, value: float) -> float:
+    """A number that others can be compared with."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number")
+    return value
+
 
 _format = click.option(
     "--format",
@@ -430,6 +439,8 @@ def report(context: click.Context, form: str | None, plot: Path | None, page: Pa
 
     No GPU is needed, and nothing is run.
     """
+    if page is not None and page == plot:
+        raise click.UsageError("--plot and --html name the same file")
     if context.invoked_subcommand is not None:
         if plot is not None or page is not None:
             raise click.UsageError(
@@ -506,6 +517,7 @@ def cpu(context: click.Context, form: str | None) -> None:
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0),
+    callback=_number,
     default=5.0,
     show_default=True,
     help="Percent of A's time by which B may be slower.",

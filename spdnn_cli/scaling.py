@@ -217,7 +217,8 @@ def engine_name(record: Record) -> str:
     """The engine with its options, and the threads of each worker on a CPU."""
     each = runs.threads(record)
     name = runs.engine_and_options(record)
-    return name if each is None else f"{name} ({each} threads each)"
+    noun = "thread" if each == 1 else "threads"
+    return name if each is None else f"{name} ({each} {noun} each)"
 
 
 class _Traces:
@@ -309,8 +310,9 @@ def _newest(records: Iterable[Record]) -> list[Record]:
 
 
 def _is_measured_only(record: Record) -> bool:
-    """Whether the model is not for such runs: images move between ranks, or stream in."""
-    return record["launch"]["rebalance_layer"] is not None or record["stream"] is not None
+    """Whether the model is not for such runs: images move, stream in, or live on rounded values."""
+    moves = record["launch"]["rebalance_layer"] is not None
+    return moves or record["stream"] is not None or runs.stores_float16(record)
 
 
 def _points(record: Record, traces: _Traces) -> Iterable[Point]:
@@ -329,7 +331,7 @@ def _points(record: Record, traces: _Traces) -> Iterable[Point]:
 def _missing(record: Record, lifetimes: NDArray[np.uint16] | None, points: int) -> str:
     """Why there is no projection, and the command that makes what is missing."""
     if _is_measured_only(record):
-        return "measured only: the model is not for runs that are streamed or rebalanced"
+        return "measured only: the model is not for runs that are streamed, rebalanced or rounded"
     command = _command(record)
     if lifetimes is None:
         return f"no projection, because no run was traced. Run: {command} --trace"

@@ -333,6 +333,13 @@ def test_a_slowdown_within_the_threshold_exits_with_0(
     assert f"Threshold: {words[1]}%." in table["notes"]
 
 
+@pytest.mark.parametrize("threshold", ["-1", "nan", "much"])
+def test_a_threshold_that_is_none_is_wrong_usage(files: tuple[Path, Path], threshold: str) -> None:
+    outcome = command(*files, "--threshold", threshold)
+    assert outcome.code == 2
+    assert "Invalid value for '--threshold'" in outcome.err
+
+
 def test_a_speed_up_exits_with_0(files: tuple[Path, Path]) -> None:
     outcome = command(*reversed(files), "--threshold", "0", "--format", "csv")
     assert (outcome.code, outcome.err) == (0, "")

@@ -278,6 +278,7 @@ def test_problems_with_other_data_have_rows_of_their_own() -> None:
         (made(device_memory=1_500_000_000), "tiled in 1.5 GB"),
         (made(tile={"asked": None}), "tiled"),
         (made(tile={"asked": "minibatch=12"}), "tiled --tile minibatch=12"),
+        (made(features="float16"), "tiled --features float16"),
         (made(stream={"chunks": 2}), "tiled streamed"),
         (made(launch=LAUNCH | {"rebalance_layer": 30}), "tiled --rebalance 30"),
         (made(launch=LAUNCH | {"broadcast": True}), "tiled broadcast"),
@@ -350,8 +351,9 @@ def test_kernels_go_from_the_baseline_to_the_tuned_shape_step_by_step() -> None:
         took(0.8, tile=shape("e", 12, outputs=2, panel=4, vector=4, reorder=True, blocksize=128,
                              buffer_bytes=49_664)),
         took(0.5, tile=shape(None, 8, outputs=4, blocksize=64, panel=8, vector=4, reorder=True)),
+        took(0.4, tile=shape(None, 8, panel=16, vector=8), features="float16"),
     ]  # fmt: skip
-    table = only(report.kernels([steps[k] for k in (3, 7, 0, 6, 2, 5, 1, 4)]))
+    table = only(report.kernels([steps[k] for k in (3, 7, 0, 8, 6, 2, 5, 1, 4)]))
     assert table.title == f"Kernels, from the baseline to the optimised one, on {MACHINE}"
     assert table.columns == [*PROBLEM, "step", "seconds", "TeraEdges/s", "gain", "over the first"]
     assert {tuple(row[:4]) for row in table.rows} == {("8", "4", "10", "official")}
@@ -371,6 +373,12 @@ def test_kernels_go_from_the_baseline_to_the_tuned_shape_step_by_step() -> None:
             "tiled: tuned shape: 8 images a thread, 4 outputs a thread, 64 threads a block, 8 "
             "images a panel, 4 images a load, a buffer of 24 KiB, outputs reordered",
             *("0.5", "24", "1.6", "24"),
+        ],
+        [
+            "tiled, values stored as float16: tuned shape: 8 images a thread, 1 output a thread, 256 "
+            "threads a block, 16 images a panel, 8 images a load, a buffer of 24 KiB, outputs as "
+            "they come",
+            *("0.4", "30", "1.25", "30"),
         ],
     ]
     assert table.notes[0] == (

@@ -234,6 +234,13 @@ def test_files_go_with_report_alone(report: Any, tmp_path: Path, option: str) ->
     assert contents(tmp_path) == {}
 
 
+def test_pictures_and_page_are_two_files(report: Any) -> None:
+    outcome = report("--plot", "all.svg", "--html", "all.svg")
+    assert outcome.code == 2
+    assert "--plot and --html name the same file" in outcome.err
+    assert not Path("all.svg").exists()
+
+
 @pytest.mark.parametrize("words", [["--plot", "all.svg"], ["--html", "page.html"]])
 def test_without_results_nothing_is_written(tmp_path: Path, words: list[str]) -> None:
     option, name = words

@@ -396,18 +396,21 @@ def test_the_trace_of_one_pass_of_a_streamed_run_is_not_taken(tmp_path: Path) ->
     assert rows(details, "seconds", "what")[2] == ("5", "projected")
 
 
-@pytest.mark.parametrize("change", ["stream", "rebalance"])
-def test_streamed_and_rebalanced_runs_are_measured_only(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["stream", "rebalance", "float16"])
+def test_what_the_model_is_not_for_is_measured_only(tmp_path: Path, change: str) -> None:
     results = three_runs(tmp_path)
     for result in results:
         if change == "stream":
             result.record["stream"] = {"chunks": 2}
+        elif change == "float16":
+            result.record["features"] = "float16"
         else:
             result.record["launch"] = result.record["launch"] | {"rebalance_layer": 2}
     (details, _) = scaling.scaling(results)
     assert set(rows(details, "what", "projection s")) == {("measured", "")}
     assert (
-        "8 x 4, 6 images: measured only: the model is not for runs that are streamed or rebalanced."
+        "8 x 4, 6 images: measured only: the model is not for runs that are streamed, rebalanced "
+        "or rounded."
     ) in notes_of(results)[1]
 
 
