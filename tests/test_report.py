@@ -376,8 +376,8 @@ def test_kernels_go_from_the_baseline_to_the_tuned_shape_step_by_step() -> None:
         ],
         [
             "tiled, values stored as float16: tuned shape: 8 images a thread, 1 output a thread, "
-            "256 threads a block, 16 images a panel, 8 images a load, a buffer of 24 KiB, outputs as "
-            "they come",
+            "256 threads a block, 16 images a panel, 8 images a load, a buffer of 24 KiB, outputs "
+            "as they come",
             *("0.4", "30", "1.25", "30"),
         ],
     ]
