@@ -165,7 +165,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 
 def gone(workers: list[psutil.Process]) -> bool:
-    return not psutil.wait_procs(workers, timeout=10)[1]
+    return not psutil.wait_procs(workers, timeout=30)[1]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def gone(workers: list[psutil.Process]) -> bool:
 def test_a_worker_that_is_killed_ends_the_run(launcher: str, message: str) -> None:
     process, workers = started(launcher)
     workers[1].kill()
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert message in out + err
     assert gone(workers)
@@ -206,7 +206,7 @@ def test_a_worker_that_is_killed_ends_the_run(launcher: str, message: str) -> No
 def test_a_worker_that_hangs_ends_the_run(launcher: str, message: str) -> None:
     process, workers = started(launcher)
     workers[1].suspend()
-    _, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=80)
     assert process.returncode != 0
     assert re.search(message, err), err
     assert gone(workers)
@@ -223,7 +223,7 @@ def test_a_worker_that_hangs_ends_the_run(launcher: str, message: str) -> None:
 def test_a_signal_to_the_parent_ends_all(number: int, message: str) -> None:
     process, workers = started("processes")
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert message in err
     assert gone(workers)
@@ -235,7 +235,7 @@ def test_a_signal_to_the_parent_ends_all(number: int, message: str) -> None:
 def test_a_signal_to_mpiexec_ends_all(number: int) -> None:
     process, workers = started("mpi")
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode != 0
     assert gone(workers)
     assert results() == []
