@@ -414,7 +414,8 @@ _tables_format = click.option(
     "--format",
     "form",
     type=click.Choice(["table", "plain", "markdown", "csv", "json"]),
-    help="Tables to read (the default), the same without lines, or for other programs.",
+    help="With lines (table), without (plain), or for other programs.  [default: table on a "
+    "terminal, else plain]",
 )
 
 
@@ -462,7 +463,7 @@ def report(context: click.Context, form: str | None, plot: Path | None, page: Pa
 
         write_page(results, tables, page)
         display.note(f"Page: {page}")
-    display.tables(tables, form or "table")
+    display.tables(tables, form)
 
 
 @report.command()
@@ -556,10 +557,9 @@ def _show_table(context: click.Context, form: str | None) -> None:
     display.tables(tables, _form(context, form))
 
 
-def _form(context: click.Context, form: str | None) -> str:
+def _form(context: click.Context, form: str | None) -> str | None:
     """The format asked for after the command, or after `report`."""
-    inherited = context.parent.params["form"] if context.parent is not None else None
-    return form or inherited or "table"
+    return form or (context.parent.params["form"] if context.parent is not None else None)
 
 
 def _all_results(workspace: Workspace) -> list[Result]:

@@ -238,10 +238,14 @@ def verification(outcome: dict[str, Any]) -> None:
     print(f"{outcome['survivors']} categories: {state}, against {outcome['verified_against']}")
 
 
-def tables(made: Sequence[Table], form: str = "table") -> None:
-    """Tables with their notes: "table", or a name of `tables.FORMATS`."""
+def tables(made: Sequence[Table], form: str | None = None) -> None:
+    """Tables with their notes: "table", or a name of `tables.FORMATS`.
+
+    Nothing said is "table" on a terminal, and "plain" elsewhere.
+    """
     from spdnn_cli.tables import FORMATS
 
+    form = form or ("table" if _on_terminal(sys.stdout) else "plain")
     if form != "table":
         print(FORMATS[form](made), end="")
         return

@@ -39,12 +39,12 @@ class Table:
 
 def plain(tables: Sequence[Table]) -> str:
     """Aligned columns, at full width, without lines between."""
-    return "\n\n".join(_plain(table) for table in tables) + "\n"
+    return "\n".join(_plain(table) + "\n" for table in tables)
 
 
 def markdown(tables: Sequence[Table]) -> str:
     """A section each, with its notes as a list."""
-    return "\n\n".join(_markdown(table) for table in tables) + "\n"
+    return "\n".join(_markdown(table) + "\n" for table in tables)
 
 
 def comma_separated(tables: Sequence[Table]) -> str:
