@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +149,22 @@ def started(launcher: str, *words: str) -> tuple[subprocess.Popen[str], list[psu
     """A run of two workers that does not end, and its workers in the order of their ranks."""
     whole = command(launcher, 2, "--repeat", FOREVER, *words)
     process = subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    parent, end = psutil.Process(process.pid), time.monotonic() + 60
+    parent, end = psutil.Process(process.pid), time.monotonic() + 120
     while time.monotonic() < end:
         workers = [p for p in parent.children(recursive=True) if is_worker(p)]
         if len(workers) == 2 and all(p.cpu_times().user > 1.0 for p in workers):
             return process, sorted(workers, key=lambda p: p.pid)
         time.sleep(0.1)
     raise AssertionError("the workers did not start")
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A test that fails leaves no process behind."""
+    yield
+    for process in psutil.Process().children(recursive=True):
+        if FOREVER in process.cmdline() or is_worker(process):
+            process.kill()
 
 
 def is_worker(process: psutil.Process) -> bool:
