@@ -249,7 +249,11 @@ def test_which_file_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [("smoke", 3), ("cpu", 20), ("h100", 60), ("kernels", 20), ("scaling", 56)]
+    ("name", "number"),
+    [
+        *(("smoke", 3), ("cpu", 20), ("h100", 60), ("kernels", 22)),
+        *(("memory", 6), ("stream", 16), ("scaling", 56), ("workers", 34)),
+    ],
 )
 def test_the_suites_that_come_with_the_program(name: str, number: int) -> None:
     file = SuiteFile(find(None), infer.params)
