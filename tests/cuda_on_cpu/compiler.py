@@ -109,15 +109,14 @@ class Compiler:
     """Compiles into a folder; what preprocesses to the same text is compiled once."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._emulator_file = folder, folder / "emulator.so"
 
     @cached_property
     def emulator(self) -> ctypes.PyDLL:
-        """The emulator, whose symbols the kernels use."""
-        library = self._folder / "emulator.so"
-        _run([*OPTIONS, str(HERE / "emulator.cpp"), "-o", str(library)])
+        """The emulator, which the kernels are linked with."""
+        _run([*OPTIONS, str(HERE / "emulator.cpp"), "-o", str(self._emulator_file)])
         # PyDLL: another Python thread would find the emulator in the middle of a launch.
-        loaded = ctypes.PyDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        loaded = ctypes.PyDLL(str(self._emulator_file))
         loaded.cuda_on_cpu_allocate.restype = ctypes.c_void_p
         loaded.cuda_on_cpu_allocate.argtypes = [ctypes.c_size_t]
         loaded.cuda_on_cpu_release.argtypes = [ctypes.c_void_p]
@@ -141,11 +140,10 @@ class Compiler:
         library = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.so"
         if not library.exists():
             words = [*OPTIONS, *KERNEL_OPTIONS, "-fpreprocessed", "-x", "c++", "-"]
-            _run([*words, "-o", str(library)], text)
+            _run([*words, "-x", "none", str(self._emulator_file), "-o", str(library)], text)
         return self._load(library, names)
 
     def _load(self, library: Path, names: Sequence[str]) -> dict[str, Function]:
-        assert self.emulator is not None
         loaded, functions = ctypes.PyDLL(str(library)), {}
         for k, name in enumerate(names):
             signature, launch = loaded[f"signature_{k}"], loaded[f"launch_{k}"]

@@ -1,9 +1,10 @@
 // Runs the threads of a kernel on one processor, and watches over memory; for tests.
 //
 // Each thread of a block is a fiber with a stack of its own. It runs until its next barrier or warp
-// operation and then hands over to the scheduler, which goes through the threads in one order, round
-// after round: the same launch always does the same. Blocks run one after the other. So a kernel that
-// waits for another block never ends; its time is limited.
+// operation and then hands over to the scheduler. A warp goes on for as long as none of its lanes
+// needs another warp; so warps are as far apart as barriers allow, and a barrier that is missing shows.
+// Blocks run one after the other: a kernel that waits for another block never ends, so its time is
+// limited. The same launch always does the same.
 //
 // An array ends where a page ends that nobody may touch: a read or a write past it is a signal,
 // caught here, and said in words. What lies between array and page is filled with a pattern and
@@ -94,7 +95,7 @@ std::string broken_guards() {
 
 // --- fibers --------------------------------------------------------------------------------------
 
-constexpr std::size_t STACK_BYTES = 64 << 10;
+constexpr std::size_t STACK_BYTES = 128 << 10;
 constexpr int MOST_THREADS = 1024;
 
 enum State { READY, AT_BARRIER, AT_WARP_OPERATION, ENDED };
@@ -147,10 +148,17 @@ __attribute__((noinline)) void wait_for_others() {
   if (_setjmp(threads[current].place) == 0) _longjmp(scheduler, 1);
 }
 
+// Stacks with a page between each other that nobody may touch.
+char* make_stacks() {
+  constexpr std::size_t bytes = MOST_THREADS * STACK_BYTES;
+  char* stacks = (char*)mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  for (std::size_t at = 0; at < bytes; at += STACK_BYTES) mprotect(stacks + at, page_bytes(), PROT_NONE);
+  return stacks;
+}
+
 void start_fiber() {
-  static char* const stacks =
-      (char*)mmap(nullptr, MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  static char* const stacks = make_stacks();
   static ucontext_t context;
   getcontext(&context);
   context.uc_stack.ss_sp = stacks + current * STACK_BYTES;
@@ -194,19 +202,32 @@ void open_barrier() {
   fail("no thread can go on: %s", waiting.c_str());
 }
 
-void run_block(const std::vector<int>& order) {
-  for (int t = 0; t < count; ++t) threads[t].state = READY;
-  while (true) {
-    bool went_on = false, all_ended = true;
-    for (int t : order) {
-      if (threads[t].state == READY) {
-        went_on = true;
-        go_on_with(t);
-      }
-      all_ended = all_ended && threads[t].state == ENDED;
+// In which order warps and their lanes take turns.
+struct Turns {
+  std::vector<int> warps, lanes;
+};
+
+// Run a warp until all its lanes wait for other warps, or have ended.
+void run_warp(int warp, const std::vector<int>& lanes) {
+  bool went_on = true;
+  while (went_on) {
+    went_on = false;
+    for (int lane : lanes) {
+      const int t = warp * WARP + lane;
+      if (t >= count || threads[t].state != READY) continue;
+      went_on = true;
+      go_on_with(t);
     }
-    if (all_ended) return;
-    if (!went_on) open_barrier();
+  }
+}
+
+void run_block(const Turns& turns) {
+  for (int t = 0; t < count; ++t) threads[t].state = READY;
+  const auto has_ended = [](const Thread& thread) { return thread.state == ENDED; };
+  while (true) {
+    for (int warp : turns.warps) run_warp(warp, turns.lanes);
+    if (std::all_of(threads, threads + count, has_ended)) return;
+    open_barrier();
   }
 }
 
@@ -229,22 +250,28 @@ void on_signal(int number) {
   }
   if (number == SIGVTALRM)
     fail("its block does not come to an end; does it wait for another block?");
-  fail("it read or wrote memory outside of every array");
+  fail("it read or wrote memory outside of every array, or its stack is full");
 }
 
 // While it lives, signals of kernels come here.
 struct SignalsCaught {
   static constexpr int NUMBERS[] = {SIGSEGV, SIGBUS, SIGVTALRM};
   struct sigaction before[3];
+  stack_t stack_before;
   SignalsCaught() {
+    static char stack[64 << 10];  // a fiber's own may be full
+    const stack_t own = {stack, 0, sizeof stack};
+    sigaltstack(&own, &stack_before);
     launching = pthread_self();
     struct sigaction action = {};
     action.sa_handler = on_signal;
+    action.sa_flags = SA_ONSTACK;
     for (int k = 0; k < 3; ++k) sigaction(NUMBERS[k], &action, &before[k]);
   }
   ~SignalsCaught() {
     limit(0);
     for (int k = 0; k < 3; ++k) sigaction(NUMBERS[k], &before[k], nullptr);
+    sigaltstack(&stack_before, nullptr);
   }
   // From now on, so many seconds of processor time; 0: any.
   static void limit(double seconds) {
@@ -256,13 +283,13 @@ struct SignalsCaught {
 };
 
 void run_grid(const Launch& launch, char* shared, char* shared_end) {
-  const std::vector<int> of_threads = ordered(count, launch.order);
+  const Turns turns = {ordered((count + WARP - 1) / WARP, launch.order), ordered(WARP, launch.order)};
   for (int block : ordered(gridDim.x * gridDim.y * gridDim.z, launch.order)) {
     blockIdx = split(block, gridDim);
     std::memset(shared, POISON, shared_end - shared);
     std::memset(shared_memory, POISON, launch.shared_bytes);
     SignalsCaught::limit(launch.seconds);
-    run_block(of_threads);
+    run_block(turns);
   }
 }
 
