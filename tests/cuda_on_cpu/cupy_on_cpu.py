@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cuda_on_cpu.compiler import CompileError, Compiler, Function, Launch, Triple, letter_of
+from cuda_on_cpu.cusparse_on_cpu import make_cusparse
 
 MEMORY_BYTES = 1 << 30
 SHARED_BYTES = 48 << 10
@@ -85,11 +86,14 @@ def _cuda(allocate: Callable[[int], Any]) -> ModuleType:
     cuda.PinnedMemoryPointer = lambda memory, _offset: memory
     cuda.compiler = SimpleNamespace(CompileException=CompileError)
     cuda.memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cuda.cusparse = make_cusparse()
+    cuda.device = SimpleNamespace(get_cusparse_handle=lambda: None)
     cuda.driver = SimpleNamespace(
         occupancyMaxActiveBlocksPerMultiprocessor=lambda *_: BLOCKS_TOGETHER
     )
     cuda.runtime = SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
+        CUDA_R_32F="float32",
         getDevice=lambda: 0,
         getDeviceProperties=lambda _: {"name": b"CPU"},
         driverGetVersion=lambda: 13000,

@@ -87,8 +87,8 @@ std::string broken_guards() {
   std::string found;
   for (const auto& [_, of] : allocations) {
     const std::string array = " an array of " + std::to_string(of.bytes) + " bytes";
-    if (is_written(of.first_page + page_bytes(), of.array)) found += " it wrote before" + array;
-    if (is_written(of.array + of.bytes, of.last_page)) found += " it wrote behind" + array;
+    if (is_written(of.first_page + page_bytes(), of.array)) found += ": it wrote before" + array;
+    if (is_written(of.array + of.bytes, of.last_page)) found += ": it wrote behind" + array;
   }
   return found;
 }
@@ -366,7 +366,7 @@ void fail(const char* format, ...) {
   va_start(arguments, format);
   vsnprintf(what, sizeof what, format, arguments);
   va_end(arguments);
-  message = "block " + text_of(blockIdx);
+  message = ": block " + text_of(blockIdx);
   if (current >= 0) message += ", thread " + text_of(split(current, blockDim));
   message += std::string(": ") + what;
   siglongjmp(end_of_launch, 1);
@@ -391,7 +391,7 @@ const char* run(const Launch& launch, void (*thread)(const void*), const void* k
   }
   message += broken_guards();
   release(shared_memory);
-  if (!message.empty()) message = std::string(launch.kernel) + ": " + message;
+  if (!message.empty()) message = launch.kernel + message;
   return message.empty() ? nullptr : message.c_str();
 }
 
