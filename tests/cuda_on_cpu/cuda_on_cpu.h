@@ -41,7 +41,9 @@ struct Launch {
   const char* kernel;
   uint3 grid, block;
   std::size_t shared_bytes;
-  int order;       // of blocks and threads: 0 ascending, 1 descending, any other: the seed of a shuffle
+  // Of blocks and threads: 0 ascending, 1 descending, any other: the seed of a shuffle, where each
+  // atomic operation gives way to the other warps too.
+  int order;
   double seconds;  // processor time that a block may take
 };
 
@@ -50,6 +52,7 @@ struct Launch {
 std::uint64_t warp_operation(Operation operation, unsigned mask, std::uint64_t value, int source,
                              int line);
 void block_barrier(int line);
+void give_way();
 // End the launch with a message that names kernel, block and thread.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 void* dynamic_shared_memory();
@@ -90,6 +93,7 @@ T load(const T* from, int line) {
 
 template <class T, class Make>
 T update(T* at, Make make) {
+  give_way();
   const T before = *at;
   *at = make(before);
   return before;

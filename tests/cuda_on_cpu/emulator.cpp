@@ -114,6 +114,7 @@ struct Thread {
 Thread threads[MOST_THREADS];
 int count;  // of threads in a block
 int current;
+bool gives_way, has_given_way;
 jmp_buf scheduler;
 sigjmp_buf end_of_launch;
 std::string message;
@@ -207,9 +208,10 @@ struct Turns {
   std::vector<int> warps, lanes;
 };
 
-// Run a warp until all its lanes wait for other warps, or have ended.
+// Run a warp until all its lanes wait for other warps, or have ended, or one gives way.
 void run_warp(int warp, const std::vector<int>& lanes) {
   bool went_on = true;
+  has_given_way = false;
   while (went_on) {
     went_on = false;
     for (int lane : lanes) {
@@ -217,6 +219,7 @@ void run_warp(int warp, const std::vector<int>& lanes) {
       if (t >= count || threads[t].state != READY) continue;
       went_on = true;
       go_on_with(t);
+      if (has_given_way) return;
     }
   }
 }
@@ -224,10 +227,11 @@ void run_warp(int warp, const std::vector<int>& lanes) {
 void run_block(const Turns& turns) {
   for (int t = 0; t < count; ++t) threads[t].state = READY;
   const auto has_ended = [](const Thread& thread) { return thread.state == ENDED; };
+  const auto is_ready = [](const Thread& thread) { return thread.state == READY; };
   while (true) {
     for (int warp : turns.warps) run_warp(warp, turns.lanes);
     if (std::all_of(threads, threads + count, has_ended)) return;
-    open_barrier();
+    if (std::none_of(threads, threads + count, is_ready)) open_barrier();
   }
 }
 
@@ -360,6 +364,12 @@ void block_barrier(int line) {
   wait_for_others();
 }
 
+void give_way() {
+  if (!gives_way) return;
+  has_given_way = true;
+  wait_for_others();
+}
+
 void fail(const char* format, ...) {
   char what[1000];
   va_list arguments;
@@ -378,7 +388,7 @@ const char* run(const Launch& launch, void (*thread)(const void*), const void* k
                 char* shared, char* shared_end) {
   gridDim = launch.grid, blockDim = launch.block;
   count = blockDim.x * blockDim.y * blockDim.z;
-  run_thread = thread, call = kernel_call;
+  run_thread = thread, call = kernel_call, gives_way = launch.order > 1;
   message.clear();
   for (int t = count; t < MOST_THREADS; ++t) threads[t].state = ENDED;
   shared_memory = (char*)allocate(launch.shared_bytes);

@@ -264,6 +264,24 @@ def test_blocks_and_threads_in_other_orders(cupy: Any, monkeypatch: pytest.Monke
     assert orders[2] not in orders[:2]
 
 
+def test_warps_share_a_queue(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = """
+    for (int ticket = 0; ticket < 50;) {
+      if (threadIdx.x % 32 == 0) ticket = atomicAdd(&out[4], 1);
+      ticket = __shfl_sync(~0u, ticket, 0);
+      if (threadIdx.x % 32 == 0) ++out[threadIdx.x / 32];
+    }
+    """
+    kernel, tickets = kernel_of(cupy, body), []
+    for order in (0, 7):
+        monkeypatch.setattr(cupy.settings, "order", order)
+        out = cupy.zeros(5, np.int32)
+        kernel((1,), (128,), (out,))
+        tickets.append(out.get()[:4])
+    assert tickets[0].tolist() == [51, 1, 1, 1]
+    assert np.all(tickets[1] > 10)
+
+
 def test_grids_and_blocks_of_three_dimensions(cupy: Any) -> None:
     body = """
     const int block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
