@@ -126,7 +126,7 @@ def test_the_tile_shape_is_tried_out_once(
 
 @pytest.mark.parametrize(
     ("neurons", "retire", "order"),
-    [(1024, True, 0), (1024, False, REVERSE), (4096, True, SHUFFLED)],
+    [(1024, True, REVERSE), (1024, False, SHUFFLED), (4096, True, 0)],
     indirect=["order"],
 )
 def test_both_kernels_of_folded_layers(
