@@ -21,6 +21,7 @@ from numba import njit, uint16, uint32, uint64
 from spdnn_cli.engines.simd import (
     LANES,
     SHORTS,
+    WORDS,
     add,
     add_shorts,
     any_short,
@@ -31,14 +32,17 @@ from spdnn_cli.engines.simd import (
     load,
     load_counts,
     load_shorts,
+    load_words,
     multiply_add,
     multiply_shorts,
     or_shorts,
     splat,
     splat_shorts,
+    splat_words,
     store,
     store_counts,
     store_shorts,
+    store_words,
     where_nonzero,
 )
 
@@ -47,7 +51,7 @@ PLANES = 5
 IDLE = -1
 """The image of a lane that holds none."""
 
-_LANES, _SHORTS = uint64(LANES), uint64(SHORTS)
+_LANES, _SHORTS, _WORDS = uint64(LANES), uint64(SHORTS), uint64(WORDS)
 _ZERO, _ONE, _WORD = uint64(0), uint64(1), uint64(64)
 
 
@@ -355,25 +359,43 @@ def finish_batch(program, room, panels, layer, ymax, final, tally, survivors, fo
 
 @njit(cache=True, nogil=True)
 def count_bits(bits, image, groups, words, planes):
-    """Add up the groups' bits, column by column, in bit planes: 64 counts an operation.
-
-    Two groups go in at a time: a full adder, then the carry runs up the planes.
-    """
-    image, groups = uint64(image), uint64(groups)
-    for word in range(words):
-        p0, p1, p2, p3, p4 = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+    """Add up the groups' bits, column by column, in bit planes: 256 or 64 counts an operation."""
+    image, groups, words = uint64(image), uint64(groups), uint64(words)
+    first = image * groups * words
+    whole, none = words // _WORDS * _WORDS, splat_words(_ZERO)
+    for word in range(_ZERO, whole, _WORDS):
+        p0, p1, p2, p3, p4 = none, none, none, none, none
         for group in range(_ZERO, groups, uint64(2)):
-            x = bits[image, group * words + word]
-            y = bits[image, (group + _ONE) * words + word] if group + _ONE < groups else _ZERO
-            half = p0 ^ x
-            carry = (p0 & x) | (half & y)
-            p0 = half ^ y
-            p1, carry = p1 ^ carry, p1 & carry
-            p2, carry = p2 ^ carry, p2 & carry
-            p3, carry = p3 ^ carry, p3 & carry
-            p4 = p4 | carry
-        planes[0, word], planes[1, word], planes[2, word] = p0, p1, p2
-        planes[3, word], planes[4, word] = p3, p4
+            x = load_words(bits, first + group * words + word)
+            y = none
+            if group + _ONE < groups:
+                y = load_words(bits, first + (group + _ONE) * words + word)
+            p0, p1, p2, p3, p4 = _add_two(p0, p1, p2, p3, p4, x, y)
+        store_words(planes, word, p0)
+        store_words(planes, words + word, p1)
+        store_words(planes, uint64(2) * words + word, p2)
+        store_words(planes, uint64(3) * words + word, p3)
+        store_words(planes, uint64(4) * words + word, p4)
+    for word in range(whole, words):
+        q0, q1, q2, q3, q4 = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+        for group in range(_ZERO, groups, uint64(2)):
+            a = bits[image, group * words + word]
+            b = bits[image, (group + _ONE) * words + word] if group + _ONE < groups else _ZERO
+            q0, q1, q2, q3, q4 = _add_two(q0, q1, q2, q3, q4, a, b)
+        planes[0, word], planes[1, word], planes[2, word] = q0, q1, q2
+        planes[3, word], planes[4, word] = q3, q4
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _add_two(p0, p1, p2, p3, p4, x, y):
+    """Five bit planes plus two more bits in each place: a full adder, then the carry runs up."""
+    half = p0 ^ x
+    carry = (p0 & x) | (half & y)
+    p0 = half ^ y
+    p1, carry = p1 ^ carry, p1 & carry
+    p2, carry = p2 ^ carry, p2 & carry
+    p3, carry = p3 ^ carry, p3 & carry
+    return p0, p1, p2, p3, p4 | carry
 
 
 @njit(cache=True, nogil=True)

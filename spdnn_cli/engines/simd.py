@@ -1,9 +1,10 @@
 """Vectors as values in Numba code: explicit SIMD.
 
 `Lanes` are sixteen float32, one for each image of a panel: an index and a weight are read once for
-sixteen multiply-adds. `Shorts` are thirty-two uint16, neighbouring values of one image. LLVM does
-not see either by itself through Numba's arrays, so these few operations hand it vector
-instructions: two AVX2 registers, one of AVX-512, or four of NEON.
+sixteen multiply-adds. `Shorts` are thirty-two uint16, neighbouring values of one image. `Words` are
+four uint64, 256 bits of one. LLVM does not see them by itself through Numba's arrays, so these few
+operations hand it vector instructions: one or two AVX2 registers, one of AVX-512, or several of
+NEON.
 
 Arrays are addressed by the number of their first entry: `load(array, k)` reads array[k .. k + 15].
 Nothing checks the bounds.
@@ -11,20 +12,23 @@ Nothing checks the bounds.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
 SHORTS = 32
+WORDS = 4
 
 _INT32 = ir.IntType(32)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _SHORTS = ir.VectorType(ir.IntType(16), SHORTS)
-_WORDS = ir.VectorType(ir.IntType(64), 8)
+_WORDS = ir.VectorType(ir.IntType(64), WORDS)
+_EIGHT_WORDS = ir.VectorType(ir.IntType(64), 8)
 _BYTES = ir.VectorType(ir.IntType(8), 64)
 
 
@@ -38,8 +42,14 @@ class _ShortsType(types.Type):
         super().__init__(name="Shorts")
 
 
+class _WordsType(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="Words")
+
+
 lanes = _LanesType()
 shorts = _ShortsType()
+words = _WordsType()
 
 
 @register_model(_LanesType)
@@ -52,6 +62,12 @@ class _LanesModel(models.PrimitiveModel):
 class _ShortsModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
         super().__init__(manager, fe_type, _SHORTS)  # type: ignore[no-untyped-call]
+
+
+@register_model(_WordsType)
+class _WordsModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Any) -> None:
+        super().__init__(manager, fe_type, _WORDS)  # type: ignore[no-untyped-call]
 
 
 def _splat(builder: Any, scalar: Any, vector: Any) -> Any:
@@ -183,7 +199,7 @@ def store_counts(
         bit = ir.Constant(_BYTES, [1 << k % 8 for k in range(64)])
         total = ir.Constant(_BYTES, [0] * 64)
         for plane in reversed(args[2:]):
-            spread = builder.bitcast(_splat(builder, plane, _WORDS), _BYTES)
+            spread = builder.bitcast(_splat(builder, plane, _EIGHT_WORDS), _BYTES)
             spread = builder.shuffle_vector(spread, ir.Constant(_BYTES, ir.Undefined), holder)
             is_set = builder.icmp_unsigned("==", builder.and_(spread, bit), bit)
             # A comparison that holds is -1 in every byte.
@@ -193,6 +209,60 @@ def store_counts(
         return context.get_dummy_value()
 
     return types.void(array, types.uint64, *[types.uint64] * 6), generate
+
+
+@intrinsic
+def splat_words(typing: Any, scalar: Any) -> Any:
+    """All words equal to a uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _splat(builder, args[0], _WORDS)
+
+    return words(types.uint64), generate
+
+
+@intrinsic
+def load_words(typing: Any, array: Any, index: Any) -> Any:
+    """The four entries of a contiguous uint64 array from `index` (uint64) on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        loaded = builder.load(_address(context, builder, signature.args[0], *args, _WORDS))
+        loaded.align = 8
+        return loaded
+
+    return words(array, types.uint64), generate
+
+
+@intrinsic
+def store_words(typing: Any, array: Any, index: Any, values: Any) -> Any:
+    """Write the words to a contiguous uint64 array from `index` (uint64) on."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        address = _address(context, builder, signature.args[0], args[0], args[1], _WORDS)
+        builder.store(args[2], address).align = 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64, words), generate
+
+
+def _bitwise(name: str) -> Any:
+    """An operation of LLVM on two `Words`, bit by bit."""
+
+    @intrinsic
+    def operation(typing: Any, x: Any, y: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, name)(*args)
+
+        return words(words, words), generate
+
+    def of_words(x: Any, y: Any) -> Any:
+        return (lambda x, y: operation(x, y)) if x is words and y is words else None
+
+    return of_words
+
+
+for _operator, _name in ((operator.xor, "xor"), (operator.and_, "and_"), (operator.or_, "or_")):
+    overload(_operator, strict=False)(_bitwise(_name))  # strict: annotations would have to agree
 
 
 @intrinsic
