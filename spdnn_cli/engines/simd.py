@@ -226,7 +226,8 @@ def load_words(typing: Any, array: Any, index: Any) -> Any:
     """The four entries of a contiguous uint64 array from `index` (uint64) on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        loaded = builder.load(_address(context, builder, signature.args[0], *args, _WORDS))
+        address = _address(context, builder, signature.args[0], args[0], args[1], _WORDS)
+        loaded = builder.load(address)
         loaded.align = 8
         return loaded
 
@@ -255,8 +256,11 @@ def _bitwise(name: str) -> Any:
 
         return words(words, words), generate
 
+    def call(x: Any, y: Any) -> Any:
+        return operation(x, y)  # type: ignore[call-arg]  # the typing context is Numba's to pass
+
     def of_words(x: Any, y: Any) -> Any:
-        return (lambda x, y: operation(x, y)) if x is words and y is words else None
+        return call if x is words and y is words else None
 
     return of_words
 
