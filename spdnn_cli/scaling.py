@@ -174,6 +174,11 @@ class Series:
     foretold: dict[int, float] = field(default_factory=dict)
     """By devices: the error of a projection from runs on fewer devices alone."""
 
+    @property
+    def own_rows(self) -> list[Row]:
+        """The rows whose workers, where measured, had a device or cores of their own."""
+        return [row for row in self.rows if row.record is None or not shares_cores(row.record)]
+
     def speed_up(self, row: Row) -> float:
         """Over one device; where none was measured alone, the fewest measured count as ideal."""
         first = self.rows[0]
@@ -318,7 +323,7 @@ def _is_measured_only(record: Record) -> bool:
 def _points(record: Record, traces: _Traces) -> Iterable[Point]:
     """One for each rank of a run, if it was traced or another one of the same images was."""
     lifetimes = None if _is_measured_only(record) else traces.of(record)
-    if lifetimes is None:
+    if lifetimes is None or shares_cores(record):
         return
     devices = runs.workers(record)
     work = work_of_ranks(lifetimes, devices, record["launch"]["partition"])
@@ -326,6 +331,19 @@ def _points(record: Record, traces: _Traces) -> Iterable[Point]:
         seconds = worker["timings_s"]["infer"]["median"]
         if layers > 0:
             yield Point(devices, int(layers), int(image_layers), float(seconds))
+
+
+def shares_cores(record: Record) -> bool:
+    """Whether the workers of a host had more threads than the host has cores.
+
+    They waited for each other then, which says nothing of so many devices.
+    """
+    if record["device"] != "cpu":
+        return False
+    threads: dict[str, int] = {}
+    for worker in record["workers"]:
+        threads[worker["host"]] = threads.get(worker["host"], 0) + worker["threads"]
+    return max(threads.values(), default=0) > record["machine"]["cores"]
 
 
 def _missing(record: Record, lifetimes: NDArray[np.uint16] | None, points: int) -> str:
@@ -355,7 +373,7 @@ def _fill(series: Series, records: Sequence[Record], lifetimes: NDArray[np.uint1
     ordered = sorted(records, key=lambda r: (runs.workers(r), r["launch"]["launcher"]))
     for record in ordered:
         devices = runs.workers(record)
-        projection = _project(series, lifetimes, devices)
+        projection = None if shares_cores(record) else _project(series, lifetimes, devices)
         series.rows.append(
             Row(
                 devices,
@@ -366,7 +384,7 @@ def _fill(series: Series, records: Sequence[Record], lifetimes: NDArray[np.uint1
                 record,
             )
         )
-    most = series.rows[-1].devices
+    most = max((row.devices for row in series.own_rows), default=0)
     for devices in DEVICES:
         projection = _project(series, lifetimes, devices) if devices > most else None
         if projection is not None:
@@ -392,7 +410,7 @@ def _foretold(series: Series, lifetimes: NDArray[np.uint16] | None) -> dict[int,
     """The errors of projections onto each measured number of devices, from fewer ones alone."""
     errors: dict[int, float] = {}
     for row in series.rows:
-        if row.record is None or series.model is None or row.devices == 1:
+        if row.error is None or series.model is None or row.devices == 1:
             continue
         model = fit([p for p in series.model.points if p.devices < row.devices])
         if model is not None:
@@ -428,7 +446,8 @@ def _details(machine: str, series: Sequence[Series]) -> Table:
     table.notes = [
         "seconds: of the slowest device, from a common start; gathering the categories is not in "
         "it. speed-up: over the series' first row, taken as ideal. efficiency: speed-up / devices. "
-        "imbalance: slowest device / mean of all.",
+        "imbalance: slowest device / mean of all. cores shared: a host had more threads than "
+        "cores; such runs are in no fit, no picture and not in the paper's table.",
         *_model_notes(series),
         runs.EFFECTIVE,
         *runs.notes(_records(series)),
@@ -441,7 +460,7 @@ def _detail_cells(series: Series, row: Row) -> list[str]:
     speed_up = series.speed_up(row)
     return [
         *(series.engine, series.partition, str(row.devices)),
-        *(row.launcher or "", "projected" if row.record is None else "measured"),
+        *(row.launcher or "", _what(row)),
         number(row.seconds) + marked,
         number(_teraedges(series, row)) + marked,
         number(speed_up),
@@ -452,15 +471,21 @@ def _detail_cells(series: Series, row: Row) -> list[str]:
     ]
 
 
+def _what(row: Row) -> str:
+    if row.record is None:
+        return "projected"
+    return "measured, cores shared" if shares_cores(row.record) else "measured"
+
+
 def _rates(machine: str, series: Sequence[Series]) -> Table:
     """The paper's table: a column for each number of devices."""
-    counts = sorted({row.devices for one in series for row in one.rows})
+    counts = sorted({row.devices for one in series for row in one.own_rows})
     columns = [*PROBLEM_COLUMNS, "engine", "partition", *map(str, counts)]
     table = Table(f"TeraEdges/s (effective) by devices on {machine}", columns, [], kind="scaling")
     cells = runs.problem_cells(one.problem for one in series)
     for one in series:
         rates: dict[int, tuple[float, str]] = {}
-        for row in one.rows:  # of two launchers the faster counts
+        for row in one.own_rows:  # of two launchers the faster counts
             rate = _teraedges(one, row)
             if row.devices not in rates or rate > rates[row.devices][0]:
                 about = "~" if row.record is None else ""

@@ -67,7 +67,7 @@ def made(engine: str = "tiled", *, folder: str = MACHINE, **changes: Any) -> Res
             "rebalance_layer": None,
             "broadcast": False,
         },
-        "workers": [{"threads": 2, "timings_s": {"infer": {"median": 1.0}}}],
+        "workers": [{"host": "vm", "threads": 2, "timings_s": {"infer": {"median": 1.0}}}],
         "imbalance": 1.0,
         "stream": None,
         "tile": None,
@@ -106,7 +106,7 @@ def on_devices(count: int, seconds: float, partition: str, **changes: Any) -> Re
         folder="8x-nvidia-h200",
         timings_s={"infer": {"warmup": [], "samples": [seconds] * 2, "median": seconds}},
         launch=launch,
-        workers=[{"threads": 2, "timings_s": {"infer": {"median": seconds}}}] * count,
+        workers=[{"host": "vm", "threads": 2, "timings_s": {"infer": {"median": seconds}}}] * count,
         **changes,
     )
     result.record["machine"] = result.record["machine"] | {"gpus": gpus}

@@ -39,7 +39,7 @@ def on_cpu(seconds: float, engine: str, threads: int, workers: int = 1, **change
     launch = LAUNCH | {"workers": workers}
     if workers > 1:
         launch |= {"launcher": "processes", "partition": "cyclic"}
-    worker = {"threads": threads, "timings_s": {"infer": {"median": seconds}}}
+    worker = {"host": "vm", "threads": threads, "timings_s": {"infer": {"median": seconds}}}
     return took(
         seconds,
         engine,

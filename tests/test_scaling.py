@@ -45,7 +45,9 @@ def ran(
     """A run of the six images in which the ranks took so long, and all of them `seconds`."""
     seconds = max(ranks) if seconds is None else seconds
     result = on_devices(len(ranks), seconds, partition, **({"images": 6, "edges": EDGES} | changes))
-    workers = [{"threads": 2, "timings_s": {"infer": {"median": rank}}} for rank in ranks]
+    workers = [
+        {"host": "vm", "threads": 2, "timings_s": {"infer": {"median": rank}}} for rank in ranks
+    ]
     result.record["workers"] = workers
     result.record["imbalance"] = max(ranks) / (sum(ranks) / len(ranks))
     return result
@@ -412,6 +414,40 @@ def test_what_the_model_is_not_for_is_measured_only(tmp_path: Path, change: str)
         "8 x 4, 6 images: measured only: the model is not for runs that are streamed, rebalanced "
         "or rounded."
     ) in notes_of(results)[1]
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "hosts", "shared"),
+    [
+        ("cpu", 8, ["a"] * 4, False),
+        ("cpu", 7, ["a"] * 4, True),
+        ("cpu", 4, ["a", "a", "b", "b"], False),
+        ("cpu", 4, ["a", "a", "a", "b"], True),
+        ("cuda", 1, ["a"] * 4, False),
+    ],
+)
+def test_workers_share_cores(device: str, cores: int, hosts: list[str], shared: bool) -> None:
+    """Four workers of two threads each."""
+    result = ran([1.0] * 4, device=device)
+    result.record["machine"] = result.record["machine"] | {"cores": cores}
+    for worker, host in zip(result.record["workers"], hosts, strict=True):
+        worker["host"] = host
+    assert scaling.shares_cores(result.record) == shared
+
+
+def test_runs_whose_workers_share_cores_are_shown_and_used_for_nothing(tmp_path: Path) -> None:
+    results = three_runs(tmp_path)
+    slow = ran([50.0] * 4, "cyclic")
+    for result in [*results, slow]:
+        result.record["device"] = "cpu"
+        result.record["machine"] = result.record["machine"] | {"cores": 4}
+    alone, crowded = scaling.scaling(results), scaling.scaling([*results, slow])
+    assert ("4", "measured, cores shared", "50", "") in rows(
+        crowded[0], "devices", "what", "seconds", "projection s"
+    )
+    assert [row for row in crowded[0].rows if "measured, cores shared" not in row] == alone[0].rows
+    assert crowded[1].rows == alone[1].rows
+    assert crowded[0].notes[1] == alone[0].notes[1]  # the model
 
 
 def saved(root: Path) -> tuple[Path, Path]:

@@ -30,7 +30,7 @@ def picture(results: Sequence[Result]) -> Picture | None:
     """
     groups: dict[tuple[str, runs.Problem], list[Series]] = defaultdict(list)
     for series in all_series(results):
-        if len({row.devices for row in series.rows}) > 1:
+        if len({row.devices for row in series.own_rows}) > 1:
             groups[series.machine, series.problem].append(series)
     if not groups:
         return None
@@ -38,11 +38,14 @@ def picture(results: Sequence[Result]) -> Picture | None:
     drawn: dict[Path, Result] = {}
     panels = []
     for some in groups.values():
-        records = [row.record for series in some for row in series.rows if row.record is not None]
+        rows = [row for series in some for row in series.own_rows]
+        records = [row.record for row in rows if row.record is not None]
         shown = {by_record[id(record)].path: by_record[id(record)] for record in records}
         panels.append(_panel(some, list(shown.values())))
         drawn |= shown
-    projected = any(row.record is None for some in groups.values() for s in some for row in s.rows)
+    projected = any(
+        row.record is None for some in groups.values() for one in some for row in one.own_rows
+    )
     notes = [
         "Speed-up: of the slowest device's median seconds, from a common start, over one device "
         "(the fewest measured count as ideal); gathering the categories is not in it. Beside each "
@@ -76,8 +79,8 @@ def _panel(some: Sequence[Series], shown: Sequence[Result]) -> Panel:
 
 def _set_scales(axes: Axes, some: Sequence[Series]) -> None:
     """Both axes by powers of two; the ideal line leaves where nothing comes near to it."""
-    counts = sorted({row.devices for series in some for row in series.rows})
-    gains = [series.speed_up(row) for series in some for row in series.rows]
+    counts = sorted({row.devices for series in some for row in series.own_rows})
+    gains = [series.speed_up(row) for series in some for row in series.own_rows]
     low, high = min(counts[0], *gains) / 1.3, min(counts[-1], 4 * max(gains)) * 1.3
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
@@ -130,7 +133,7 @@ def _draw(axes: Axes, series: Series, style: Style) -> End:
 def _fastest(series: Series) -> list[Row]:
     """One row for each number of devices, ascending; projected ones come last."""
     best: dict[int, Row] = {}
-    for row in series.rows:
+    for row in series.own_rows:
         if row.devices not in best or row.seconds < best[row.devices].seconds:
             best[row.devices] = row
     return [best[devices] for devices in sorted(best)]
