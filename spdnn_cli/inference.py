@@ -133,7 +133,7 @@ def _measured(
     record = {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
         "program": f"spdnn {__version__}",
-        "command": sys.argv,
+        "command": ["spdnn", *sys.argv[1:]],
         "options": {"warmup": options.warmup, "repeat": options.repeat},
         "neurons": dataset.neurons,
         "layers": layers,
