@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -151,9 +152,10 @@ def started(launcher: str, *words: str) -> tuple[subprocess.Popen[str], list[psu
     process = subprocess.Popen(whole, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     parent, end = psutil.Process(process.pid), time.monotonic() + 120
     while time.monotonic() < end:
-        workers = [p for p in parent.children(recursive=True) if is_worker(p)]
-        if len(workers) == 2 and all(p.cpu_times().user > 1.0 for p in workers):
-            return process, sorted(workers, key=lambda p: p.pid)
+        with contextlib.suppress(psutil.Error):  # what starts them may end meanwhile
+            workers = [p for p in parent.children(recursive=True) if is_worker(p)]
+            if len(workers) == 2 and all(p.cpu_times().user > 1.0 for p in workers):
+                return process, sorted(workers, key=lambda p: p.pid)
         time.sleep(0.1)
     raise AssertionError("the workers did not start")
 
@@ -163,8 +165,9 @@ def nothing_runs_on() -> Iterator[None]:
     """A test that fails leaves no process behind."""
     yield
     for process in psutil.Process().children(recursive=True):
-        if FOREVER in process.cmdline() or is_worker(process):
-            process.kill()
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if FOREVER in process.cmdline() or is_worker(process):
+                process.kill()
 
 
 def is_worker(process: psutil.Process) -> bool:
