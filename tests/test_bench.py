@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -388,9 +389,10 @@ def wait_for(line: str, process: subprocess.Popen[str]) -> None:
 def child_of(process: subprocess.Popen[str]) -> psutil.Process:
     """The run under way, once it has started."""
     for _ in range(600):
-        children = psutil.Process(process.pid).children()
-        if children:
-            return children[0]
+        for child in psutil.Process(process.pid).children():
+            with contextlib.suppress(psutil.Error):  # others, as git, come and go
+                if "infer" in child.cmdline():
+                    return child
         time.sleep(0.1)
     raise AssertionError("it started no run")
 
