@@ -10,13 +10,15 @@
 
 enum Counter {
   TICKETS,      // of shift_images: images taken from the inputs
-  POOLED,       // images that outlived the shift layers
-  GROUPS,       // groups of images taken
+  POOLED,       // images in the first pool: they outlived the shift layers
+  GROUPS,       // groups of images taken from it
+  POOLED_LATE,  // images in the second pool: they outlived some more layers
+  GROUPS_LATE,  // groups of images taken from it
   SURVIVORS,
   UNFINISHED,   // images that were still running when the prepared layers ended
   BLOCKS_DONE,
   RUN,          // number of the run: counts up, is never cleared
-  COUNTERS = 8
+  COUNTERS
 };
 
 struct Outcome {
@@ -26,6 +28,25 @@ struct Outcome {
   __device__ int* retired() const { return entered() + layers; }
   __device__ int* survivors() const { return retired() + layers; }
 };
+
+// Images between two kernels, `width` values each; image: their numbers.
+// unit > 0: values as `shift_images` leaves them, in units, 16 bits: of 32 values, the word r holds
+// number r (low half) and r + 16. unit 0: float32.
+struct Pool {
+  void* values;
+  int* image;
+  int width;
+  float unit;
+};
+
+// Value c of the image in a row of the pool.
+__device__ inline float pooled_value(const Pool& pool, int row, int c) {
+  const size_t start = (size_t)row * pool.width;
+  if (pool.unit == 0.0f) return static_cast<const float*>(pool.values)[start + c];
+  const int place = (c & ~31) + (c & 15) * 2 + (c >> 4 & 1);
+  const int units = static_cast<const unsigned short*>(pool.values)[start + place];
+  return units == 0 ? 0.0f : __fdiv_rn((float)units, pool.unit);
+}
 
 __device__ inline void add_survivors(const Outcome& outcome, const int* image, unsigned survive) {
   if (threadIdx.x < 32 && survive >> threadIdx.x & 1)

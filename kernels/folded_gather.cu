@@ -8,6 +8,9 @@
 // That is every layer of the challenge's networks behind the first block. An image leaves when it is
 // all zero, or all at YMAX before layers that were proved to keep it so.
 //
+// It runs twice: for the first few of the layers, and for the others. In between, the images that are
+// left go to a second pool, so that groups of four are full again.
+//
 // Layout. A slot of shared memory holds one value of four images, 16 bytes. Two rows of SLOTS + 2
 // slots: values, and sums. Slot SLOTS is zero: padding reads it. Slot SLOTS + 1 is written and never
 // read. A thread has ROWS sums and ROWS values; value j is that of thread j % THREADS.
@@ -127,15 +130,16 @@ __device__ inline unsigned apply(const Layer& layer, const uint2 (&rows)[ROWS], 
   return flags;
 }
 
-// Take four images through the layers. running: bit i: image i. seen: three words of flags, used in
-// turn: while some threads still read one, and others set the next, the third is cleared.
-__device__ inline void run_images(const Tables& tables, const Outcome& outcome, int first,
-                                  bool is_whole, float ymax, const int* image, unsigned running,
-                                  float4* values, float4* sums, unsigned* seen, int& held,
-                                  Gather& gather) {
+// Take four images through the layers first .. end - 1; returns those that still run. running: bit i:
+// image i. seen: three words of flags, used in turn: while some threads still read one, and others
+// set the next, the third is cleared.
+__device__ inline unsigned run_images(const Tables& tables, const Outcome& outcome, int first,
+                                      int end, float ymax, const int* image, unsigned running,
+                                      float4* values, float4* sums, unsigned* seen, int& held,
+                                      Gather& gather) {
   Layer layer = tables.layers[first];
-  for (int k = first; k < outcome.layers && running; ++k) {
-    const Layer next = tables.layers[min(k + 1, outcome.layers - 1)];
+  for (int k = first; k < end && running; ++k) {
+    const Layer next = tables.layers[min(k + 1, end - 1)];
     if (threadIdx.x == 0) {
       seen[(k + 1) % 3] = 0;
       atomicAdd(&outcome.entered()[k], __popc(running));
@@ -161,26 +165,59 @@ __device__ inline void run_images(const Tables& tables, const Outcome& outcome, 
     if (finished && threadIdx.x == 0) atomicAdd(&outcome.retired()[k], __popc(finished));
     layer = next;
   }
-  if (is_whole)
-    add_survivors(outcome, image, running);
-  else if (running && threadIdx.x == 0)
-    atomicAdd(&outcome.counters[UNFINISHED], __popc(running));
+  return running;
 }
 
-// Images from the pool of `shift_images`: float32 (.., width), and their numbers. first: the first
-// layer; prepared: layers in the tables; is_whole: the network has no more. The grid is as many blocks
-// as run at once; a block takes the group of its own number, then the next one of the queue.
+// Put the four images of a group into `values`, zero where there are fewer.
+__device__ inline void take_from_pool(const Pool& pool, int begin, int images, int* image,
+                                      float4* values) {
+  if (threadIdx.x < images) image[threadIdx.x] = pool.image[begin + threadIdx.x];
+  for (int c = threadIdx.x; c < pool.width; c += THREADS)
+    values[c] = make_float4(pooled_value(pool, begin, c),
+                            images > 1 ? pooled_value(pool, begin + 1, c) : 0.0f,
+                            images > 2 ? pooled_value(pool, begin + 2, c) : 0.0f,
+                            images > 3 ? pooled_value(pool, begin + 3, c) : 0.0f);
+}
+
+// Append the running ones of four images to a pool that has `*pooled`.
+__device__ inline void add_to_pool(const Pool& pool, int* pooled, const int* image, unsigned running,
+                                   const float4* values) {
+  __shared__ int begin;
+  if (threadIdx.x == 0) begin = atomicAdd(pooled, __popc(running));
+  __syncthreads();
+  int row = begin;
+#pragma unroll
+  for (int i = 0; i < IMAGES; ++i) {
+    if (!(running >> i & 1)) continue;
+    if (threadIdx.x == 0) pool.image[row] = image[i];
+    float* to = static_cast<float*>(pool.values) + (size_t)row * pool.width;
+    for (int c = threadIdx.x; c < pool.width; c += THREADS)
+      to[c] = reinterpret_cast<const float*>(values + c)[i];
+    ++row;
+  }
+}
+
+// Take the images of `pool`, which layers up to `first` have made, on to layer `end`. pooled: which
+// counter has their number; the next one counts groups. `prepared` layers are in the tables. What
+// still runs at the end goes to the pool `next`, if that is not the end of the prepared layers;
+// otherwise the images have survived, if the network has no more (is_whole), or the host has to
+// prepare more. The grid is as many blocks as run at once; a block takes the group of its own number,
+// then the next one of the queue.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_WANTED)
     run_gathers(const Layer* layers, const uint4* indices, const unsigned* places,
-                const uint2* outputs, int first, int prepared, int is_whole, float ymax,
-                int* counters, int* on_host, const float* pool, const int* pool_image, int width) {
+                const uint2* outputs, int first, int end, int prepared, int is_whole, float ymax,
+                int pooled, int* counters, int* on_host, void* values_in, int* image_in,
+                int width_in, float unit_in, void* values_out, int* image_out, int width_out,
+                float unit_out) {
+  const Pool pool = {values_in, image_in, width_in, unit_in};
+  const Pool next = {values_out, image_out, width_out, unit_out};
   extern __shared__ float4 shared[];
   float4 *values = shared, *sums = shared + SLOTS + 2;
   __shared__ int taken, image[IMAGES];
   __shared__ unsigned seen[3];
   const Outcome outcome = {counters, prepared};
   const Tables tables = {layers, indices, places, outputs};
-  const int count = __ldcg(counters + POOLED);
+  const int count = __ldcg(counters + pooled);
   if (threadIdx.x == 0) values[SLOTS] = sums[SLOTS] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   Gather gather;
   int held = -1;
@@ -188,18 +225,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_WANTED)
     const int begin = group * IMAGES, images = min(IMAGES, count - begin);
     __syncthreads();  // nobody reads the last group's values, flags or ticket any more
     if (threadIdx.x == 0) {
-      taken = gridDim.x + atomicAdd(&counters[GROUPS], 1);
+      taken = gridDim.x + atomicAdd(&counters[pooled + 1], 1);
       seen[0] = seen[1] = seen[2] = 0;
     }
-    if (threadIdx.x < images) image[threadIdx.x] = pool_image[begin + threadIdx.x];
-    const float* from = pool + (size_t)begin * width;
-    for (int c = threadIdx.x; c < width; c += THREADS)
-      values[c] = make_float4(from[c], images > 1 ? from[width + c] : 0.0f,
-                              images > 2 ? from[2 * width + c] : 0.0f,
-                              images > 3 ? from[3 * width + c] : 0.0f);
+    take_from_pool(pool, begin, images, image, values);
     __syncthreads();
-    run_images(tables, outcome, first, is_whole, ymax, image, (1u << images) - 1, values, sums, seen,
-               held, gather);
+    const unsigned running = run_images(tables, outcome, first, end, ymax, image,
+                                        (1u << images) - 1, values, sums, seen, held, gather);
+    if (!running) continue;
+    if (end < prepared)
+      add_to_pool(next, &counters[POOLED_LATE], image, running, values);
+    else if (is_whole)
+      add_survivors(outcome, image, running);
+    else if (threadIdx.x == 0)
+      atomicAdd(&outcome.counters[UNFINISHED], __popc(running));
   }
-  publish(outcome, on_host);
+  if (end == prepared) publish(outcome, on_host);
 }

@@ -7,7 +7,7 @@
 //     v[j] = clip(v[j] + v[(j + t) mod n] + b)              every further one
 //
 // An image that is all zero leaves. What is left after the last layer goes to `pool`, one row an
-// image, with its number in `pool_image`.
+// image, with its number in `pool_image`: the registers as they are (`pooled_value` in folded.cuh).
 //
 // Numbers. w, b and YMAX are whole multiples of a unit (1/80 on the challenge's networks), so every
 // value is one too, and 16-bit integers hold it exactly: WEIGHT is w in units. Two values share a
@@ -41,6 +41,9 @@
 #ifndef WEIGHT
 #define WEIGHT 5
 #endif
+#ifndef THREADS
+#define THREADS 128
+#endif
 
 static_assert(LANES >= 1 && LANES <= 32 && (LANES & (LANES - 1)) == 0,
               "an image's lanes are a power of two within a warp");
@@ -54,6 +57,14 @@ constexpr int REGISTERS = VALUES / 2;  // two values each
 constexpr int IMAGE_VALUES = LANES * VALUES;
 constexpr int IMAGES_PER_WARP = 32 / LANES;
 constexpr int MOST_LAYERS = 32;
+constexpr int ROW = LANES * WORDS;  // words of a group of inputs
+constexpr int IMAGE_WORDS = GROUPS * ROW;
+// Where several images share a warp, its lanes would read words from as many places as there are
+// images, and so would the next read of the same lines. The words go through shared memory then, read
+// in order; images lie so that their lanes use different banks.
+constexpr bool STAGED = IMAGES_PER_WARP > 1 && IMAGE_WORDS % WARP == 0;
+constexpr int STAGED_STRIDE = IMAGE_WORDS + ROW;
+constexpr int STAGED_WORDS = STAGED ? IMAGES_PER_WARP * STAGED_STRIDE : 1;  // of a warp
 // Times that a warp takes IMAGES_PER_WARP images with one ticket: the queue's counter is one address,
 // and where a warp takes few images it would be asked too often.
 constexpr int TICKET = IMAGES_PER_WARP > 1 ? 1 : 2;
@@ -75,15 +86,29 @@ __device__ inline unsigned word_at(const unsigned* words, int stride, int index)
   return __shfl_sync(ALL_LANES, words[word * stride], (threadIdx.x + lanes) % LANES, LANES);
 }
 
+// Copy the bits of the warp's images, of which there are `images`, to shared memory.
+__device__ inline void stage_bits(const unsigned* bits, int images, unsigned* staged) {
+  const unsigned* from = bits + threadIdx.x % WARP;
+  unsigned* to = staged + threadIdx.x % WARP;
+  __syncwarp();  // nobody reads the last images' bits any more
+#pragma unroll
+  for (int k = 0; k < IMAGES_PER_WARP * IMAGE_WORDS; k += WARP)  // a warp's words are of one image
+    if (k / IMAGE_WORDS < images) copy_async(to + k + k / IMAGE_WORDS * ROW, from + k);
+  wait_for_copies();
+  __syncwarp();
+}
+
 // Add up the groups of an image's bits in bit planes, plane[p][word]: two groups at a time through a
-// full adder, then the carry runs up the planes.
+// full adder, then the carry runs up the planes. The bits are in shared memory where STAGED.
 __device__ inline void count_bits(const unsigned* bits, unsigned (&plane)[PLANES][WORDS]) {
-  constexpr int ROW = IMAGE_VALUES / 32;
   unsigned group[GROUPS + 1][WORDS];
 #pragma unroll
   for (int g = 0; g < GROUPS; ++g) {
     const unsigned* from = bits + g * ROW + threadIdx.x % LANES * WORDS;
-    if constexpr (WORDS == 4) {
+    if constexpr (STAGED) {
+#pragma unroll
+      for (int q = 0; q < WORDS; ++q) group[g][q] = from[q];
+    } else if constexpr (WORDS == 4) {
       const uint4 four = __ldcs(reinterpret_cast<const uint4*>(from));
       group[g][0] = four.x, group[g][1] = four.y, group[g][2] = four.z, group[g][3] = four.w;
     } else {
@@ -203,9 +228,9 @@ __device__ inline void near_layers(const Layers& layers, int rows, bool& lives,
     near_layers<LAYER + 1, REST...>(layers, rows, lives, pair, entered);
 }
 
-// Write a living image to the pool, as float32.
-__device__ inline void write_to_pool(int image, int rows, float unit, const unsigned (&pair)[REGISTERS],
-                                     bool lives, float* pool, int* pool_image, int* pool_count) {
+// Write a living image to the pool.
+__device__ inline void write_to_pool(int image, int rows, const unsigned (&pair)[REGISTERS],
+                                     bool lives, unsigned* pool, int* pool_image, int* pool_count) {
   const int lane = threadIdx.x % LANES;
   // One request for the whole warp.
   const unsigned living = __ballot_sync(ALL_LANES, lives && lane == 0);
@@ -215,29 +240,23 @@ __device__ inline void write_to_pool(int image, int rows, float unit, const unsi
   slot += __popc(living & ((1u << (threadIdx.x % 32 / LANES * LANES)) - 1));
   if (lives && lane == 0) pool_image[slot] = image;
   if (!lives || lane * VALUES >= rows) return;
-  float4* to = reinterpret_cast<float4*>(pool + (size_t)slot * rows + lane * VALUES);
+  uint4* to = reinterpret_cast<uint4*>(pool + (size_t)slot * (rows / 2) + lane * REGISTERS);
 #pragma unroll
-  for (int k = 0; k < VALUES; k += 4) {
-    float value[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const unsigned both = pair[(k + i) / 32 * 16 + (k + i) % 16];
-      value[i] = __fdiv_rn((float)((k + i) % 32 < 16 ? both & 0xffffu : both >> 16), unit);
-    }
-    to[k / 4] = make_float4(value[0], value[1], value[2], value[3]);
-  }
+  for (int k = 0; k < REGISTERS; k += 4)
+    to[k / 4] = make_uint4(pair[k], pair[k + 1], pair[k + 2], pair[k + 3]);
 }
 
-// bits: uint32 (images, GROUPS * LANES * WORDS). layers: the constants. unit: units in 1.
+// bits: uint32 (images, GROUPS * LANES * WORDS). layers: the constants.
 // rows: values of the last layer; those before have LANES * WORDS * 32.
 // queue: the next ticket. entered: images that entered each layer; added to.
-// pool: float32 (.., rows); pool_image: int32; pool_count: rows used.
+// pool: uint32 (.., rows / 2), two values each; pool_image: int32; pool_count: rows used.
 template <int FIRST, int... NEAR>
-__global__ void shift_images(const unsigned* bits, int images, const Layers* constants, float unit,
-                             int rows, int* queue, int* entered, float* pool, int* pool_image,
-                             int* pool_count) {
+__global__ void __launch_bounds__(THREADS)
+    shift_images(const unsigned* bits, int images, const Layers* constants, int rows, int* queue,
+                 int* entered, unsigned* pool, int* pool_image, int* pool_count) {
   __shared__ Layers layers;
   __shared__ int block_entered[MOST_LAYERS];
+  __shared__ unsigned staged[THREADS / WARP][STAGED_WORDS];
   if (threadIdx.x == 0) layers = *constants;
   if (threadIdx.x < MOST_LAYERS) block_entered[threadIdx.x] = 0;
   __syncthreads();
@@ -251,12 +270,18 @@ __global__ void shift_images(const unsigned* bits, int images, const Layers* con
     }
     const int first = (ticket * TICKET + turn) * IMAGES_PER_WARP;
     if (first >= images) break;
-    const int image = first + threadIdx.x % 32 / LANES;
+    const int own = threadIdx.x % WARP / LANES, image = first + own;
     bool lives = image < images;
-    const size_t row = lives ? image : images - 1;
 
     unsigned plane[PLANES][WORDS], pair[REGISTERS];
-    count_bits(bits + row * (GROUPS * LANES * WORDS), plane);
+    const unsigned* from = bits + (size_t)first * IMAGE_WORDS;
+    if constexpr (STAGED) {
+      unsigned* of_warp = staged[threadIdx.x / WARP];
+      stage_bits(from, min(images - first, IMAGES_PER_WARP), of_warp);
+      count_bits(of_warp + own * STAGED_STRIDE, plane);
+    } else {
+      count_bits(from, plane);
+    }
     if (lives && threadIdx.x % LANES == 0) atomicAdd_block(&block_entered[0], 1);
     first_layer<FIRST>(plane, twice(layers.bias[0]), ymax, pair);
     lives = image_lives(pair, layers.layers == 1 ? rows : IMAGE_VALUES) && lives;
@@ -268,7 +293,7 @@ __global__ void shift_images(const unsigned* bits, int images, const Layers* con
       lives = image_lives(pair, layer + 1 == layers.layers ? rows : IMAGE_VALUES) && lives;
     }
     if (__any_sync(ALL_LANES, lives))
-      write_to_pool(image, rows, unit, pair, lives, pool, pool_image, pool_count);
+      write_to_pool(image, rows, pair, lives, pool, pool_image, pool_count);
   }
   __syncthreads();
   if (threadIdx.x < MOST_LAYERS && block_entered[threadIdx.x] > 0)

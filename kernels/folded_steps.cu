@@ -224,16 +224,16 @@ __device__ inline void run_queue(const Program& program, const Extent& extent,
   publish(outcome, on_host);
 }
 
-// Images from the pool of `shift_images`: float32 (.., width), and their numbers.
-// stride: Values between the two sides in shared memory.
-extern "C" __global__ void run_pool(RUN_PARAMETERS, const float* pool, const int* pool_image,
-                                    int width, int stride) {
+// Images from the pool of `shift_images`. stride: Values between the two sides in shared memory.
+extern "C" __global__ void run_pool(RUN_PARAMETERS, void* pool_values, int* pool_image, int width,
+                                    float unit, int stride) {
+  const Pool pool = {pool_values, pool_image, width, unit};
   const auto fill = [=](int first, int images, Values* values, int* image) {
-    if (threadIdx.x < images) image[threadIdx.x] = pool_image[first + threadIdx.x];
+    if (threadIdx.x < images) image[threadIdx.x] = pool.image[first + threadIdx.x];
 #pragma unroll
     for (int i = 0; i < IMAGES; ++i)
-      for (int c = threadIdx.x; c < width; c += blockDim.x)
-        values[c].of[i] = i < images ? pool[(size_t)(first + i) * width + c] : 0.0f;
+      for (int c = threadIdx.x; c < pool.width; c += blockDim.x)
+        values[c].of[i] = i < images ? pooled_value(pool, first + i, c) : 0.0f;
   };
   run_queue({steps, indices, weights, bias},
             {first_layer, prepared, is_whole, ymax, saturation_is_final}, {counters, prepared}, on_host,

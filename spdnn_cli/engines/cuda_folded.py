@@ -212,11 +212,10 @@ class Lane:
         self._on_host[:COUNTERS] = 0
         self._counters = memoryview(self._on_host.data)
         with self.stream:
-            rows = self.images if program.pool_width else 0
             self._buffers = RunBuffers(
                 self._inputs,
-                cupy.empty((rows, program.pool_width), np.float32),
-                cupy.empty(rows, np.int32),
+                *self._pool(program.pool_width, np.uint16),
+                *self._pool(program.late_pool_width, np.float32),
                 cupy.zeros(size, np.int32),
                 self._on_host.ctypes.data,
             )
@@ -226,6 +225,13 @@ class Lane:
             self._graph = self.stream.end_capture()
             self._graph.upload(self.stream)
             self.stream.synchronize()
+
+    def _pool(self, width: int, dtype: Any) -> tuple[Any, Any]:
+        """Room for the values of all images, and for their numbers; `width` 0: for none."""
+        import cupy
+
+        rows = self.images if width else 0
+        return cupy.empty((rows, width), dtype), cupy.empty(rows, np.int32)
 
     def copy(self, features: Features) -> None:
         """Put the copy of inputs to the device on the stream."""

@@ -1,12 +1,14 @@
 """The prepared layers of the folded network on the device: kernels, tables, and how to start them.
 
-Two kernels run one after the other:
+Kernels run one after the other:
 
 1. Leading shift layers (`steps.leading_shift_layers`) behind 0/1 inputs: an image in the registers
    of a few lanes (kernels/folded_shift.cu). What outlives them goes to a pool.
 2. All other layers, a few images at a time in the shared memory of a block: by
    kernels/folded_gather.cu where all of them have its form, else by kernels/folded_steps.cu, which
-   takes any layer, and the inputs themselves where there are no shift layers.
+   takes any layer, and the inputs themselves where there are no shift layers. The former runs
+   twice, with a second pool between: most images that die do so early, and leave groups that are
+   mostly empty.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ from spdnn_cli.kernel_source import compile_kernels
 from spdnn_cli.network import Features, FoldedLayer
 from spdnn_cli.steps import Steps, leading_shift_layers
 
-TICKETS, POOLED, SURVIVORS, UNFINISHED, RUN, COUNTERS = 0, 1, 3, 4, 6, 8
+TICKETS, POOLED, POOLED_LATE, SURVIVORS, UNFINISHED, RUN, COUNTERS = 0, 1, 3, 5, 6, 8, 9
 """`Counter` of kernels/folded.cuh."""
 SHIFT_THREADS = 128
 MOST_STEP_THREADS = 1024
 NARROW_ROWS = 64
 """Layers this narrow have four lanes to a row: they wait for memory, not for instructions."""
+REGROUP_AFTER = 4
+"""Layers from the first pool to the second."""
 KERNEL_BYTES = 1024
 """Shared memory that a kernel needs for its own variables."""
 
@@ -38,7 +42,8 @@ class RunBuffers:
 
     Attributes:
         inputs: cupy.ndarray, as `Features.array`.
-        pool, pool_image: float32 and int32, cupy.ndarray: see kernels/folded_shift.cu.
+        pool, pool_image: uint16 and int32, cupy.ndarray: see `Pool` in kernels/folded.cuh.
+        late_pool, late_pool_image: float32 and int32: the second pool.
         outcome: int32, cupy.ndarray: see kernels/folded.cuh.
         on_host: the device's address of the host's copy of the outcome.
     """
@@ -46,6 +51,8 @@ class RunBuffers:
     inputs: Any
     pool: Any
     pool_image: Any
+    late_pool: Any
+    late_pool_image: Any
     outcome: Any
     on_host: int
 
@@ -55,23 +62,14 @@ class _Launch:
     """A kernel with all that does not change from run to run."""
 
     kernel: Any
+    blocks: int
     threads: int
     shared_bytes: int
     arguments: tuple[Any, ...]
 
-    def __call__(self, blocks: int, *arguments: Any) -> None:
+    def __call__(self, *arguments: Any) -> None:
         given = (*self.arguments, *arguments)
-        self.kernel((blocks,), (self.threads,), given, shared_mem=self.shared_bytes)
-
-    def blocks(self, multiprocessors: int) -> int:
-        """As many blocks as run at once."""
-        from cupy.cuda import driver
-
-        return multiprocessors * int(
-            driver.occupancyMaxActiveBlocksPerMultiprocessor(
-                self.kernel.kernel.ptr, self.threads, self.shared_bytes
-            )
-        )
+        self.kernel((self.blocks,), (self.threads,), given, shared_mem=self.shared_bytes)
 
 
 class FoldedProgram:
@@ -81,6 +79,7 @@ class FoldedProgram:
         layers: number of layers prepared.
         work: for each layer, its adds and multiply-adds for an image.
         pool_width: values of an image in the pool; 0: there is no pool.
+        late_pool_width: the same, of the second pool.
     """
 
     def __init__(
@@ -114,61 +113,69 @@ class FoldedProgram:
             steps = _leading_steps(layers)
             shift = ShiftShape.of(steps.made, features, ymax)
         self.pool_width = 0 if shift is None else shift.rows
+        self._unit = np.float32(0 if shift is None else shift.unit)
+        self.late_pool_width = 0
         self.work = [step.terms for step in steps.made[: 0 if shift is None else shift.layers]]
         self._run_shift = None if shift is None else self._shift_launch(shift)
-        rest = None if shift is None else self._gather_launch(layers, shift.layers)
-        self.fits = True
-        self._run_rest = rest or self._step_launch(layers, steps, shift)
-        if self.fits:
-            self._shift_blocks = (
-                0 if self._run_shift is None else self._run_shift.blocks(self._multiprocessors)
-            )
-            self._rest_blocks = self._run_rest.blocks(self._multiprocessors)
+        self._run_gathers = [] if shift is None else self._gather_launches(layers, shift.layers)
+        self._run_steps = None if self._run_gathers else self._step_launch(layers, steps, shift)
+        self.fits = bool(self._run_gathers) or self._run_steps is not None
 
     def enqueue(self, images: int, buffers: RunBuffers) -> None:
         """Put a run of the first `images` images on the current stream."""
-        outcome = buffers.outcome
-        source: tuple[Any, ...]
+        outcome, on_host = buffers.outcome, np.uintp(buffers.on_host)
+        pool = (buffers.pool, buffers.pool_image, np.int32(self.pool_width), self._unit)
         if self._run_shift is not None:
             self._run_shift(
-                self._shift_blocks, buffers.inputs, np.int32(images), *self._shift_constants,
-                outcome, outcome[COUNTERS:], buffers.pool, buffers.pool_image, outcome[POOLED:],
+                buffers.inputs, np.int32(images), *self._shift_constants,
+                outcome, outcome[COUNTERS:], *pool[:2], outcome[POOLED:],
             )  # fmt: skip
-            source = (buffers.pool, buffers.pool_image, np.int32(self.pool_width))
-        else:
-            source = (buffers.inputs, *map(np.int32, (self._bits, images, self._neurons)))
-        end = () if self._stride is None else (self._stride,)
-        self._run_rest(self._rest_blocks, outcome, np.uintp(buffers.on_host), *source, *end)
+        floats = np.float32(0)
+        late = (buffers.late_pool, buffers.late_pool_image, np.int32(self.late_pool_width), floats)
+        for run, pools in zip(self._run_gathers, ((pool, late), (late, pool)), strict=False):
+            run(outcome, on_host, *pools[0], *pools[1])
+        if self._run_steps is not None:
+            inputs = (buffers.inputs, *map(np.int32, (self._bits, images, self._neurons)))
+            source = inputs if self._run_shift is None else pool
+            self._run_steps(outcome, on_host, *source, self._stride)
 
     def _shift_launch(self, shift: ShiftShape) -> _Launch:
         with self._stopwatch.stage("compile"):
-            kernel = compile_kernels("folded_shift.cu", (shift.kernel,), shift.macros)
-        constants = self._on_device(shift.constants)[0]
-        self._shift_constants = (constants, np.float32(shift.unit), np.int32(shift.rows))
-        return _Launch(kernel[shift.kernel], SHIFT_THREADS, 0, ())
+            macros = shift.macros | {"THREADS": SHIFT_THREADS}
+            kernel = compile_kernels("folded_shift.cu", (shift.kernel,), macros)
+        self._shift_constants = (self._on_device(shift.constants)[0], np.int32(shift.rows))
+        return self._launch(kernel[shift.kernel], SHIFT_THREADS, 0, ())
 
-    def _gather_launch(self, layers: list[FoldedLayer], first: int) -> _Launch | None:
-        """The rest by kernels/folded_gather.cu; None where it cannot run it."""
+    def _gather_launches(self, layers: list[FoldedLayer], first: int) -> list[_Launch]:
+        """The rest by kernels/folded_gather.cu; empty where it cannot run it."""
         with self._stopwatch.stage("prepare"):
             tables = gather_tables(layers, first, self._final)
         if tables is None or tables.shared_bytes > self._room:
-            return None
+            return []
         with self._stopwatch.stage("compile"):
             kernel = compile_kernels("folded_gather.cu", ("run_gathers",), tables.macros)
         self.work += tables.work
-        self._stride = None
-        numbers = (np.int32(first), np.int32(self.layers), self._whole, self._ymax)
-        return self._launch(
-            kernel["run_gathers"],
-            tables.threads,
-            tables.shared_bytes,
-            (*self._on_device(*tables.arrays), *numbers),
-        )
+        regroup = min(first + REGROUP_AFTER, self.layers)
+        parts = [(first, regroup, POOLED)]
+        if regroup < self.layers:
+            parts.append((regroup, self.layers, POOLED_LATE))
+            self.late_pool_width = layers[regroup - 1].core.outputs
+        arrays = self._on_device(*tables.arrays)
+        whole = (np.int32(self.layers), self._whole, self._ymax)
+        return [
+            self._launch(
+                kernel["run_gathers"],
+                tables.threads,
+                tables.shared_bytes,
+                (*arrays, np.int32(begin), np.int32(end), *whole, np.int32(pooled)),
+            )
+            for begin, end, pooled in parts
+        ]
 
     def _step_launch(
         self, layers: list[FoldedLayer], steps: Steps, shift: ShiftShape | None
-    ) -> _Launch:
-        """The rest by kernels/folded_steps.cu: as many images to a block as fit."""
+    ) -> _Launch | None:
+        """The rest by kernels/folded_steps.cu; None where an image does not fit in a block."""
         first = 0 if shift is None else shift.layers
         with self._stopwatch.stage("prepare"):
             steps.extend(layers[len(steps.made) :])
@@ -176,9 +183,8 @@ class FoldedProgram:
         rows = max([32, *(product.rows for product in after)])
         stride = max(rows, self._neurons if shift is None else shift.rows)
         images = next((k for k in (4, 2, 1) if 8 * k * stride <= self._room), 0)
-        self.fits = images > 0
-        if not self.fits:
-            return _Launch(None, 0, 0, ())
+        if images == 0:
+            return None
         split = 4 if rows <= NARROW_ROWS else 1
         shared = 8 * images * stride
         alone = 2 * shared > self._room  # on its multiprocessor
@@ -200,8 +206,15 @@ class FoldedProgram:
     def _launch(
         self, kernel: Any, threads: int, shared_bytes: int, arguments: tuple[Any, ...]
     ) -> _Launch:
+        """A launch of as many blocks as run at once."""
+        from cupy.cuda import driver
+
         kernel.max_dynamic_shared_size_bytes = shared_bytes
-        return _Launch(kernel, threads, shared_bytes, arguments)
+        pointer = kernel.kernel.ptr
+        of_one = driver.occupancyMaxActiveBlocksPerMultiprocessor(pointer, threads, shared_bytes)
+        return _Launch(
+            kernel, self._multiprocessors * int(of_one), threads, shared_bytes, arguments
+        )
 
     def _on_device(self, *arrays: Any) -> list[Any]:
         import cupy
