@@ -1,4 +1,5 @@
-// Folded layers that add up few values a class and then two sums a row: four images a block.
+// Folded layers that add up few values a class and then two sums a row: a team of threads takes one
+// image, or a few, through all of them.
 //
 // What it computes. For each layer, on class values (spdnn_cli/engines/cuda_gather_tables.py):
 //
@@ -8,24 +9,27 @@
 // That is every layer of the challenge's networks behind the first block. An image leaves when it is
 // all zero, or all at YMAX before layers that were proved to keep it so.
 //
-// It runs twice: for the first few of the layers, and for the others. In between, the images that are
-// left go to a second pool, so that groups of four are full again.
+// Where a team has several images, the kernel runs twice: for the first few of the layers, and for the
+// others. In between, the images that are left go to a second pool, so that teams are full again.
 //
-// Layout. A slot of shared memory holds one value of four images, 16 bytes. Two rows of SLOTS + 2
+// Layout. A slot of shared memory holds one value of IMAGES images. A team has two rows of SLOTS + 2
 // slots: values, and sums. Slot SLOTS is zero: padding reads it. Slot SLOTS + 1 is written and never
-// read. A thread has ROWS sums and ROWS values; value j is that of thread j % THREADS.
+// read. A thread has ROWS sums and ROWS values; value j is that of thread j % TEAM.
 //
 // Why it is fast.
-// - The state never leaves the chip, and a slot serves four images.
+// - The state never leaves the chip.
 // - Layers of a block of the network gather alike, so a thread holds the places of its ROWS * TERMS
 //   values in registers, and reads tables only when the gather changes. What a layer reads besides
-//   is asked for before it is needed: slots and biases of the rows at its start, its constants a
-//   layer ahead.
-// - Eight threads share an access of 128 bytes. The host gave rows to threads, and ordered their
-//   terms, so that the eight read different banks nearly always. The sums of neighbouring threads
-//   lie side by side too, in the order in which the next loop wants them.
-// What bounds it is shared memory: TERMS + 4 accesses of 16 bytes a row and layer, 128 bytes a cycle.
-// (The general kernel, folded_steps.cu, took 2 to 5 times as long on the same layers.)
+//   is asked for a layer ahead.
+// - The host gave rows to threads, and ordered their terms, so that threads whose accesses are one
+//   pass over the banks of shared memory read different banks nearly always. The sums of neighbouring
+//   threads lie side by side too, in the order in which the next loop wants them.
+// - Narrow networks have a warp and an image to a team: no barrier, no flags in shared memory, no
+//   slots of dead images. A layer is then as short as its chain of reads. Wide ones have a block and
+//   four images to a team, because the places alone fill half of the registers.
+// - Nothing in a layer waits for a counter: what became of an image is noted when it leaves.
+// What bounds it is shared memory: TERMS + 4 accesses of 4 * IMAGES bytes a row and layer, 128 bytes a
+// cycle. (The general kernel, folded_steps.cu, took 2 to 5 times as long on the same layers.)
 #include "folded.cuh"
 
 #ifndef TERMS
@@ -34,19 +38,28 @@
 #ifndef ROWS
 #define ROWS 4
 #endif
-#ifndef THREADS
-#define THREADS 256
+#ifndef TEAM
+#define TEAM 256
+#endif
+#ifndef IMAGES
+#define IMAGES 4
 #endif
 
 static_assert(TERMS % 8 == 0, "a thread loads the places of eight terms at a time");
-static_assert(THREADS % WARP == 0 && THREADS <= 1024, "a block is whole warps, 1024 threads at most");
-static_assert(ROWS * THREADS + 2 <= 65536, "a slot's number has 16 bits");
+static_assert(TEAM % WARP == 0 && TEAM <= 1024, "a team is whole warps of one block");
+static_assert(IMAGES == 1 || IMAGES == 2 || IMAGES == 4, "a slot is moved by one access");
+static_assert(ROWS * TEAM + 2 <= 65536, "a slot's number has 16 bits");
 
-constexpr int IMAGES = 4;
-constexpr int SLOTS = ROWS * THREADS;
-// Blocks that a multiprocessor (65536 registers) should hold: 64 registers a thread; with one row in
-// many threads 40 do, and more blocks hide more latency.
-constexpr int BLOCKS_WANTED = (ROWS == 1 && THREADS > 128 ? 1536 : 1024) / THREADS;
+constexpr int SLOTS = ROWS * TEAM;
+constexpr int TEAMS = TEAM == WARP ? 4 : 1;  // of a block; a warp needs no block for itself
+constexpr int THREADS = TEAM * TEAMS;
+// Registers that a thread should do with: of its places, 9 a row and 16 terms, and some 28 more. The
+// more threads a multiprocessor (65536 registers) holds, the more latency they hide.
+constexpr int REGISTERS = ROWS == 1 && TEAM > 128 ? 40 : ROWS <= 4 ? 64 : 128;
+constexpr int BLOCKS_WANTED = 65536 / REGISTERS / THREADS;
+static_assert(BLOCKS_WANTED >= 1, "a block must find registers for all of its threads");
+// Whether the rows of a layer are asked for a layer ahead: where registers are left for it.
+constexpr bool ROWS_AHEAD = ROWS <= 2 || REGISTERS == 128;
 
 // A layer. outputs_start: of its rows in `outputs`. gather: number of its gather.
 // final: saturated images may leave after it.
@@ -60,9 +73,14 @@ struct alignas(16) Layer {
 
 struct Tables {
   const Layer* layers;
-  const uint4* indices;    // [gather][ROWS][TERMS / 8][THREADS], eight 16-bit slots each
-  const unsigned* places;  // [gather][ROWS][THREADS]
+  const uint4* indices;    // [gather][ROWS][TERMS / 8][TEAM], eight 16-bit slots each
+  const unsigned* places;  // [gather][ROWS][TEAM]
   const uint2* outputs;    // two 16-bit slots; the bias
+};
+
+// A slot.
+struct alignas(4 * IMAGES) Values {
+  float of[IMAGES];
 };
 
 // The places of a thread's values and sums.
@@ -71,30 +89,92 @@ struct Gather {
   unsigned place[ROWS];
 };
 
+// The rows of a layer that a thread computes: two slots, and the bias.
+struct Rows {
+  uint2 of[ROWS];
+};
+
+// What a team knows of its images. Bit i of the words: image i; they are the same in all threads.
+struct Images {
+  int number;        // of image i, in thread i
+  unsigned running;  // not finished yet
+  unsigned survive;  // finished, and not dead
+};
+
+// The number of a thread in its team, and of its team in the block; the compiler cannot know that the
+// latter is 0 where a block is a team.
+__device__ inline int thread_of_team() { return TEAMS == 1 ? threadIdx.x : threadIdx.x % TEAM; }
+__device__ inline int team_of_block() { return TEAMS == 1 ? 0 : threadIdx.x / TEAM; }
+
+__device__ inline void sync_team() {
+  if constexpr (TEAM == WARP)
+    __syncwarp();
+  else
+    __syncthreads();
+}
+
+// The value of the team's first thread, in all of its threads.
+__device__ inline int from_first_thread(int value) {
+  if constexpr (TEAM == WARP) return __shfl_sync(ALL_LANES, value, 0);
+  __shared__ int word;
+  __syncthreads();  // nobody reads the last word any more
+  if (threadIdx.x == 0) word = value;
+  __syncthreads();
+  return word;
+}
+
+// The bitwise or of every thread's word, in every thread. A barrier of the team. seen: three words,
+// used in turn by the layers k: while some threads still read one, and others set the next, the third
+// is cleared.
+__device__ inline unsigned or_of_team(unsigned word, int k, unsigned* seen) {
+  word = or_of_warp(word);
+  if constexpr (TEAM == WARP) {
+    __syncwarp();
+    return word;
+  }
+  if (threadIdx.x == 0) seen[(k + 1) % 3] = 0;
+  if (threadIdx.x % WARP == 0 && word) atomicOr(&seen[k % 3], word);
+  __syncthreads();
+  return seen[k % 3];
+}
+
 __device__ inline void load_gather(const Tables& tables, int number, Gather& gather) {
 #pragma unroll
   for (int r = 0; r < ROWS; ++r) {
-    const size_t row = ((size_t)number * ROWS + r) * THREADS;
-    gather.place[r] = __ldg(tables.places + row + threadIdx.x);
+    const size_t row = ((size_t)number * ROWS + r) * TEAM;
+    gather.place[r] = __ldg(tables.places + row + thread_of_team());
 #pragma unroll
     for (int e = 0; e < TERMS / 8; ++e)
-      gather.index[r][e] = __ldg(tables.indices + row * (TERMS / 8) + e * THREADS + threadIdx.x);
+      gather.index[r][e] = __ldg(tables.indices + row * (TERMS / 8) + e * TEAM + thread_of_team());
   }
 }
 
-__device__ inline float4 add(const float4& a, const float4& b) {
-  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+__device__ inline Rows load_rows(const Tables& tables, const Layer& layer) {
+  Rows rows;
+#pragma unroll
+  for (int r = 0; r < ROWS; ++r) {
+    const int output = r * TEAM + thread_of_team();
+    rows.of[r] = output < layer.outputs ? __ldg(tables.outputs + layer.outputs_start + output)
+                                        : make_uint2(0, 0);
+  }
+  return rows;
+}
+
+__device__ inline Values add(Values a, const Values& b) {
+#pragma unroll
+  for (int i = 0; i < IMAGES; ++i) a.of[i] += b.of[i];
+  return a;
 }
 
 // The sum of two values whose slots are the halves of `slots`.
-__device__ inline float4 sum_of_pair(const float4* from, unsigned slots) {
+__device__ inline Values sum_of_pair(const Values* from, unsigned slots) {
   return add(from[slots & 0xffffu], from[slots >> 16]);
 }
 
-__device__ inline void add_up(const Gather& gather, const float4* values, float4* sums) {
+__device__ inline void add_up(const Gather& gather, const Values* values, Values* sums) {
 #pragma unroll
   for (int r = 0; r < ROWS; ++r) {
-    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Values sum = {};
 #pragma unroll
     for (int e = 0; e < TERMS / 8; ++e) {
       const uint4& eight = gather.index[r][e];
@@ -107,93 +187,108 @@ __device__ inline void add_up(const Gather& gather, const float4* values, float4
 
 // Compute the outputs; returns of this thread's: bit i: image i has a value that is not zero, bit
 // i + 16: image i has a value below YMAX.
-__device__ inline unsigned apply(const Layer& layer, const uint2 (&rows)[ROWS], float ymax,
-                                 const float4* sums, float4* values) {
+__device__ inline unsigned apply(const Layer& layer, const Rows& rows, float ymax,
+                                 const Values* sums, Values* values) {
   unsigned flags = 0;
 #pragma unroll
   for (int r = 0; r < ROWS; ++r) {
-    const int output = r * THREADS + threadIdx.x;
+    const int output = r * TEAM + thread_of_team();
     if (output >= layer.outputs) break;
-    const float4 sum = sum_of_pair(sums, rows[r].x);
-    const float bias = __uint_as_float(rows[r].y);
-    float4 value;
-    value.x = activate(sum.x * layer.weight, bias, ymax);
-    value.y = activate(sum.y * layer.weight, bias, ymax);
-    value.z = activate(sum.z * layer.weight, bias, ymax);
-    value.w = activate(sum.w * layer.weight, bias, ymax);
+    Values value = sum_of_pair(sums, rows.of[r].x);
+    const float bias = __uint_as_float(rows.of[r].y);
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i) {
+      value.of[i] = activate(value.of[i] * layer.weight, bias, ymax);
+      flags |= (value.of[i] != 0.0f ? 1u << i : 0u) | (value.of[i] < ymax ? 1u << (i + 16) : 0u);
+    }
     values[output] = value;
-    flags |= (value.x != 0.0f ? 1u : 0u) | (value.y != 0.0f ? 2u : 0u) |
-             (value.z != 0.0f ? 4u : 0u) | (value.w != 0.0f ? 8u : 0u) |
-             (value.x < ymax ? 1u << 16 : 0u) | (value.y < ymax ? 2u << 16 : 0u) |
-             (value.z < ymax ? 4u << 16 : 0u) | (value.w < ymax ? 8u << 16 : 0u);
   }
   return flags;
 }
 
-// Take four images through the layers first .. end - 1; returns those that still run. running: bit i:
-// image i. seen: three words of flags, used in turn: while some threads still read one, and others
-// set the next, the third is cleared.
-__device__ inline unsigned run_images(const Tables& tables, const Outcome& outcome, int first,
-                                      int end, float ymax, const int* image, unsigned running,
-                                      float4* values, float4* sums, unsigned* seen, int& held,
-                                      Gather& gather) {
+// Take the images of a team through the layers first .. end - 1, as far as one of them runs.
+__device__ inline void run_images(const Tables& tables, const Outcome& outcome, int first, int end,
+                                  float ymax, Images& images, Values* values, Values* sums,
+                                  unsigned* seen, int& held, Gather& gather) {
   Layer layer = tables.layers[first];
-  for (int k = first; k < end && running; ++k) {
+  Rows rows;
+  if (ROWS_AHEAD) rows = load_rows(tables, layer);
+  for (int k = first; k < end && images.running; ++k) {
     const Layer next = tables.layers[min(k + 1, end - 1)];
-    if (threadIdx.x == 0) {
-      seen[(k + 1) % 3] = 0;
-      atomicAdd(&outcome.entered()[k], __popc(running));
-    }
     if (layer.gather != held) load_gather(tables, held = layer.gather, gather);
     add_up(gather, values, sums);
-    uint2 rows[ROWS];
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-      const int output = r * THREADS + threadIdx.x;
-      rows[r] = output < layer.outputs ? __ldg(tables.outputs + layer.outputs_start + output)
-                                       : make_uint2(0, 0);
+    if (!ROWS_AHEAD) rows = load_rows(tables, layer);
+    sync_team();
+    const unsigned flags = apply(layer, rows, ymax, sums, values);
+    if (ROWS_AHEAD) rows = load_rows(tables, next);
+    const unsigned of_team = or_of_team(flags, k, seen);
+    const unsigned died = images.running & ~of_team;
+    const unsigned saturated = layer.final ? images.running & of_team & ~(of_team >> 16) : 0;
+    images.survive |= saturated;
+    images.running &= ~(died | saturated);
+    if (thread_of_team() == 0) {
+      if (died) atomicAdd(&outcome.died()[k], __popc(died));
+      if (saturated) atomicAdd(&outcome.retired()[k], __popc(saturated));
     }
-    __syncthreads();
-    const unsigned flags = or_of_warp(apply(layer, rows, ymax, sums, values));
-    if (threadIdx.x % WARP == 0 && flags) atomicOr(&seen[k % 3], flags);
-    __syncthreads();
-    const unsigned of_block = seen[k % 3];
-    running &= of_block;
-    const unsigned finished = layer.final ? running & ~(of_block >> 16) : 0;
-    running &= ~finished;
-    add_survivors(outcome, image, finished);
-    if (finished && threadIdx.x == 0) atomicAdd(&outcome.retired()[k], __popc(finished));
     layer = next;
   }
-  return running;
 }
 
-// Put the four images of a group into `values`, zero where there are fewer.
-__device__ inline void take_from_pool(const Pool& pool, int begin, int images, int* image,
-                                      float4* values) {
-  if (threadIdx.x < images) image[threadIdx.x] = pool.image[begin + threadIdx.x];
-  for (int c = threadIdx.x; c < pool.width; c += THREADS)
-    values[c] = make_float4(pooled_value(pool, begin, c),
-                            images > 1 ? pooled_value(pool, begin + 1, c) : 0.0f,
-                            images > 2 ? pooled_value(pool, begin + 2, c) : 0.0f,
-                            images > 3 ? pooled_value(pool, begin + 3, c) : 0.0f);
-}
-
-// Append the running ones of four images to a pool that has `*pooled`.
-__device__ inline void add_to_pool(const Pool& pool, int* pooled, const int* image, unsigned running,
-                                   const float4* values) {
-  __shared__ int begin;
-  if (threadIdx.x == 0) begin = atomicAdd(pooled, __popc(running));
-  __syncthreads();
-  int row = begin;
+// Put `count` images of a pool, from row `begin` on, into `values`; zero where there are fewer than
+// IMAGES.
+__device__ inline void take_from_pool(const Pool& pool, int begin, int count, Values* values) {
+  size_t start[IMAGES];  // of rows that exist: loads need no condition then
 #pragma unroll
-  for (int i = 0; i < IMAGES; ++i) {
-    if (!(running >> i & 1)) continue;
-    if (threadIdx.x == 0) pool.image[row] = image[i];
-    float* to = static_cast<float*>(pool.values) + (size_t)row * pool.width;
-    for (int c = threadIdx.x; c < pool.width; c += THREADS)
-      to[c] = reinterpret_cast<const float*>(values + c)[i];
-    ++row;
+  for (int i = 0; i < IMAGES; ++i) start[i] = (size_t)(begin + min(i, count - 1)) * pool.width;
+  if (pool.unit == 0.0f) {
+    const float* from = static_cast<const float*>(pool.values);
+    for (int c = thread_of_team(); c < pool.width; c += TEAM) {
+      Values value;
+#pragma unroll
+      for (int i = 0; i < IMAGES; ++i) value.of[i] = __ldcg(from + start[i] + c);
+#pragma unroll
+      for (int i = 0; i < IMAGES; ++i) value.of[i] = i < count ? value.of[i] : 0.0f;
+      values[c] = value;
+    }
+    return;
+  }
+  const unsigned* from = static_cast<const unsigned*>(pool.values);
+  const float reciprocal = __fdiv_rn(1.0f, pool.unit);
+  for (int w = thread_of_team(); w < pool.width / 2; w += TEAM) {
+    unsigned word[IMAGES];
+    Values low, high;
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i) word[i] = __ldcg(from + start[i] / 2 + w);
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i) {
+      if (i >= count) word[i] = 0;
+      low.of[i] = from_units(word[i] & 0xffffu, pool.unit, reciprocal);
+      high.of[i] = from_units(word[i] >> 16, pool.unit, reciprocal);
+    }
+    const int c = w / 16 * 32 + w % 16;
+    values[c] = low;
+    values[c + 16] = high;
+  }
+}
+
+// Append the running images to a pool that has `*pooled`.
+__device__ inline void add_to_pool(const Pool& pool, int* pooled, const Images& images,
+                                   const Values* values) {
+  const int thread = thread_of_team();
+  int begin = 0;
+  if (thread == 0) begin = atomicAdd(pooled, __popc(images.running));
+  begin = from_first_thread(begin);
+  if (thread < IMAGES && images.running >> thread & 1)
+    pool.image[begin + __popc(images.running & ((1u << thread) - 1))] = images.number;
+  for (int c = thread; c < pool.width; c += TEAM) {
+    const Values value = values[c];
+    float* to = static_cast<float*>(pool.values) + (size_t)begin * pool.width + c;
+#pragma unroll
+    for (int i = 0; i < IMAGES; ++i) {
+      if (!(images.running >> i & 1)) continue;
+      *to = value.of[i];
+      to += pool.width;
+    }
   }
 }
 
@@ -201,7 +296,7 @@ __device__ inline void add_to_pool(const Pool& pool, int* pooled, const int* ima
 // counter has their number; the next one counts groups. `prepared` layers are in the tables. What
 // still runs at the end goes to the pool `next`, if that is not the end of the prepared layers;
 // otherwise the images have survived, if the network has no more (is_whole), or the host has to
-// prepare more. The grid is as many blocks as run at once; a block takes the group of its own number,
+// prepare more. The grid is as many blocks as run at once; a team takes the group of its own number,
 // then the next one of the queue.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_WANTED)
     run_gathers(const Layer* layers, const uint4* indices, const unsigned* places,
@@ -209,36 +304,43 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS_WANTED)
                 int pooled, int* counters, int* on_host, void* values_in, int* image_in,
                 int width_in, float unit_in, void* values_out, int* image_out, int width_out,
                 float unit_out) {
+  const int count = __ldcg(counters + pooled), groups = (count + IMAGES - 1) / IMAGES;
+  // Blocks that find no image are not waited for; the first one publishes, if all are such.
+  const int blocks = min((int)gridDim.x, max(1, (groups + TEAMS - 1) / TEAMS));
+  if ((int)blockIdx.x >= blocks) return;
   const Pool pool = {values_in, image_in, width_in, unit_in};
   const Pool next = {values_out, image_out, width_out, unit_out};
-  extern __shared__ float4 shared[];
-  float4 *values = shared, *sums = shared + SLOTS + 2;
-  __shared__ int taken, image[IMAGES];
-  __shared__ unsigned seen[3];
   const Outcome outcome = {counters, prepared};
   const Tables tables = {layers, indices, places, outputs};
-  const int count = __ldcg(counters + pooled);
-  if (threadIdx.x == 0) values[SLOTS] = sums[SLOTS] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  extern __shared__ float4 shared[];
+  __shared__ unsigned seen[3];
+  const int thread = thread_of_team(), team = blockIdx.x * TEAMS + team_of_block();
+  const int teams = gridDim.x * TEAMS;
+  Values* values = reinterpret_cast<Values*>(shared) + team_of_block() * 2 * (SLOTS + 2);
+  Values* sums = values + SLOTS + 2;
+  if (thread == 0) values[SLOTS] = sums[SLOTS] = Values{};
   Gather gather;
   int held = -1;
-  for (int group = blockIdx.x; group * IMAGES < count; group = taken) {
-    const int begin = group * IMAGES, images = min(IMAGES, count - begin);
-    __syncthreads();  // nobody reads the last group's values, flags or ticket any more
-    if (threadIdx.x == 0) {
-      taken = gridDim.x + atomicAdd(&counters[pooled + 1], 1);
-      seen[0] = seen[1] = seen[2] = 0;
+  for (int group = team; group < groups;) {
+    int ticket = 0;  // asked for now, needed when this group is done
+    if (thread == 0 && groups > teams) ticket = atomicAdd(&counters[pooled + 1], 1);
+    const int begin = group * IMAGES, taken = min(IMAGES, count - begin);
+    Images images = {0, (1u << taken) - 1, 0};
+    if (thread < taken) images.number = pool.image[begin + thread];
+    take_from_pool(pool, begin, taken, values);
+    if (TEAM != WARP && threadIdx.x < 3) seen[threadIdx.x] = 0;
+    sync_team();
+    run_images(tables, outcome, first, end, ymax, images, values, sums, seen, held, gather);
+    if (images.running && end < prepared) {
+      add_to_pool(next, &counters[POOLED_LATE], images, values);
+    } else if (is_whole) {
+      images.survive |= images.running;
+    } else if (images.running && thread == 0) {
+      atomicAdd(&counters[UNFINISHED], __popc(images.running));
     }
-    take_from_pool(pool, begin, images, image, values);
-    __syncthreads();
-    const unsigned running = run_images(tables, outcome, first, end, ymax, image,
-                                        (1u << images) - 1, values, sums, seen, held, gather);
-    if (!running) continue;
-    if (end < prepared)
-      add_to_pool(next, &counters[POOLED_LATE], image, running, values);
-    else if (is_whole)
-      add_survivors(outcome, image, running);
-    else if (threadIdx.x == 0)
-      atomicAdd(&outcome.counters[UNFINISHED], __popc(running));
+    add_survivors(outcome, thread, images.number, images.survive);
+    group = groups > teams ? teams + from_first_thread(ticket) : groups;
+    sync_team();  // nobody reads the group's values or flags any more
   }
-  if (end == prepared) publish(outcome, on_host);
+  if (end == prepared) publish(outcome, on_host, blocks);
 }

@@ -23,7 +23,8 @@
 // - Input bits are added up in bit planes: 32 counts an instruction, one three-input operation each
 //   for the sum and the carry of a full adder. The first layer's addition is done on planes too.
 // - Nothing goes to shared or global memory between the bits and the pool, and no warp waits at a
-//   barrier: warps take images from a queue.
+//   barrier or for a ticket: each takes every so many-th image. (A queue's counter is one address, and
+//   tens of thousands of requests to it took longer than the work of narrow images.)
 // - Layers whose partners are whole lanes away share one loop body, which keeps the code small
 //   enough for the instruction cache. (A first version, in float32 and with a body for every layer,
 //   took 1.4 ms at N = 65536.)
@@ -65,9 +66,6 @@ constexpr int IMAGE_WORDS = GROUPS * ROW;
 constexpr bool STAGED = IMAGES_PER_WARP > 1 && IMAGE_WORDS % WARP == 0;
 constexpr int STAGED_STRIDE = IMAGE_WORDS + ROW;
 constexpr int STAGED_WORDS = STAGED ? IMAGES_PER_WARP * STAGED_STRIDE : 1;  // of a warp
-// Times that a warp takes IMAGES_PER_WARP images with one ticket: the queue's counter is one address,
-// and where a warp takes few images it would be asked too often.
-constexpr int TICKET = IMAGES_PER_WARP > 1 ? 1 : 2;
 
 // The constants of the layers, in units.
 struct Layers {
@@ -216,16 +214,24 @@ __device__ inline bool image_lives(const unsigned (&pair)[REGISTERS], int rows) 
   return (lives >> (threadIdx.x % 32 / LANES * LANES) & OF_IMAGE) != 0;
 }
 
+// Find out whether the lane's image outlived layer `layer`, and count it there if it just died. `rows`
+// are the values of the last layer. lives: whether it was alive.
+__device__ inline void look_for_life(const Layers& layers, int layer, int rows, bool& lives,
+                                     const unsigned (&pair)[REGISTERS], int* died) {
+  const bool goes_on = image_lives(pair, layer + 1 == layers.layers ? rows : IMAGE_VALUES);
+  if (lives && !goes_on && threadIdx.x % LANES == 0) atomicAdd_block(&died[layer], 1);
+  lives = lives && goes_on;
+}
+
 // The layers after the first that are template arguments, as long as an image of the warp lives.
 template <int LAYER, int SHIFT, int... REST>
 __device__ inline void near_layers(const Layers& layers, int rows, bool& lives,
-                                   unsigned (&pair)[REGISTERS], int* entered) {
+                                   unsigned (&pair)[REGISTERS], int* died) {
   if (!__any_sync(ALL_LANES, lives)) return;
-  if (lives && threadIdx.x % LANES == 0) atomicAdd_block(&entered[LAYER], 1);
   near_layer<SHIFT>(twice(layers.bias[LAYER]), twice(layers.ymax), pair);
-  lives = image_lives(pair, LAYER + 1 == layers.layers ? rows : IMAGE_VALUES) && lives;
+  look_for_life(layers, LAYER, rows, lives, pair, died);
   if constexpr (sizeof...(REST) > 0)
-    near_layers<LAYER + 1, REST...>(layers, rows, lives, pair, entered);
+    near_layers<LAYER + 1, REST...>(layers, rows, lives, pair, died);
 }
 
 // Write a living image to the pool.
@@ -248,28 +254,23 @@ __device__ inline void write_to_pool(int image, int rows, const unsigned (&pair)
 
 // bits: uint32 (images, GROUPS * LANES * WORDS). layers: the constants.
 // rows: values of the last layer; those before have LANES * WORDS * 32.
-// queue: the next ticket. entered: images that entered each layer; added to.
+// died: images that died in each layer; added to.
 // pool: uint32 (.., rows / 2), two values each; pool_image: int32; pool_count: rows used.
 template <int FIRST, int... NEAR>
 __global__ void __launch_bounds__(THREADS)
-    shift_images(const unsigned* bits, int images, const Layers* constants, int rows, int* queue,
-                 int* entered, unsigned* pool, int* pool_image, int* pool_count) {
+    shift_images(const unsigned* bits, int images, const Layers* constants, int rows, int* died,
+                 unsigned* pool, int* pool_image, int* pool_count) {
   __shared__ Layers layers;
-  __shared__ int block_entered[MOST_LAYERS];
+  __shared__ int block_died[MOST_LAYERS];
   __shared__ unsigned staged[THREADS / WARP][STAGED_WORDS];
   if (threadIdx.x == 0) layers = *constants;
-  if (threadIdx.x < MOST_LAYERS) block_entered[threadIdx.x] = 0;
+  if (threadIdx.x < MOST_LAYERS) block_died[threadIdx.x] = 0;
   __syncthreads();
   const unsigned ymax = twice(layers.ymax);
 
-  for (int turn = TICKET, ticket = 0;; ++turn) {
-    if (turn == TICKET) {
-      if (threadIdx.x % 32 == 0) ticket = atomicAdd(queue, 1);
-      ticket = __shfl_sync(ALL_LANES, ticket, 0);
-      turn = 0;
-    }
-    const int first = (ticket * TICKET + turn) * IMAGES_PER_WARP;
-    if (first >= images) break;
+  const int warp = blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
+  const int images_at_once = gridDim.x * (THREADS / WARP) * IMAGES_PER_WARP;
+  for (int first = warp * IMAGES_PER_WARP; first < images; first += images_at_once) {
     const int own = threadIdx.x % WARP / LANES, image = first + own;
     bool lives = image < images;
 
@@ -282,20 +283,18 @@ __global__ void __launch_bounds__(THREADS)
     } else {
       count_bits(from, plane);
     }
-    if (lives && threadIdx.x % LANES == 0) atomicAdd_block(&block_entered[0], 1);
     first_layer<FIRST>(plane, twice(layers.bias[0]), ymax, pair);
-    lives = image_lives(pair, layers.layers == 1 ? rows : IMAGE_VALUES) && lives;
+    look_for_life(layers, 0, rows, lives, pair, block_died);
     if constexpr (sizeof...(NEAR) > 0)
-      near_layers<1, NEAR...>(layers, rows, lives, pair, block_entered);
+      near_layers<1, NEAR...>(layers, rows, lives, pair, block_died);
     for (int layer = layers.near; layer < layers.layers && __any_sync(ALL_LANES, lives); ++layer) {
-      if (lives && threadIdx.x % LANES == 0) atomicAdd_block(&block_entered[layer], 1);
       far_layer(layers.lanes[layer], twice(layers.bias[layer]), ymax, pair);
-      lives = image_lives(pair, layer + 1 == layers.layers ? rows : IMAGE_VALUES) && lives;
+      look_for_life(layers, layer, rows, lives, pair, block_died);
     }
     if (__any_sync(ALL_LANES, lives))
       write_to_pool(image, rows, pair, lives, pool, pool_image, pool_count);
   }
   __syncthreads();
-  if (threadIdx.x < MOST_LAYERS && block_entered[threadIdx.x] > 0)
-    atomicAdd(&entered[threadIdx.x], block_entered[threadIdx.x]);
+  if (threadIdx.x < MOST_LAYERS && block_died[threadIdx.x] > 0)
+    atomicAdd(&died[threadIdx.x], block_died[threadIdx.x]);
 }

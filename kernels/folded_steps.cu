@@ -157,18 +157,16 @@ __device__ inline unsigned run_layer(const Program& program, const Step& step, c
   return *seen;
 }
 
-// Take the images of a block through the layers. `running`: bit i: image i. `seen`: three words of
-// flags, used in turn: while some threads still read one, and others set the next, the third is
-// cleared.
+// Take the images of a block through the layers. number: of image i, in thread i. `running`: bit i:
+// image i. `seen`: three words of flags, used in turn: while some threads still read one, and others
+// set the next, the third is cleared.
 __device__ inline void run_images(const Program& program, const Extent& extent,
-                                  const Outcome& outcome, const int* image, unsigned running,
+                                  const Outcome& outcome, int number, unsigned running,
                                   Values* values, Values* other, unsigned* seen) {
   Step step = program.steps[extent.first];
+  unsigned survive = 0;
   for (int layer = extent.first; layer < extent.prepared && running; ++layer) {
-    if (threadIdx.x == 0) {
-      seen[(layer + 1) % 3] = 0;
-      atomicAdd(&outcome.entered()[layer], __popc(running));
-    }
+    if (threadIdx.x == 0) seen[(layer + 1) % 3] = 0;
     const bool is_final = extent.saturation_is_final[layer + 1];
     Step next = step;
     if (layer + 1 < extent.prepared) {
@@ -178,16 +176,18 @@ __device__ inline void run_images(const Program& program, const Extent& extent,
     }
     const unsigned flags = run_layer(program, step, extent.ymax, values, other, &seen[layer % 3]);
     step = next;
-    running &= flags;
-    const unsigned finished = is_final ? running & ~(flags >> 16) : 0;
-    running &= ~finished;
-    add_survivors(outcome, image, finished);
-    if (finished && threadIdx.x == 0) atomicAdd(&outcome.retired()[layer], __popc(finished));
+    const unsigned died = running & ~flags;
+    const unsigned saturated = is_final ? running & flags & ~(flags >> 16) : 0;
+    survive |= saturated;
+    running &= ~(died | saturated);
+    if (threadIdx.x == 0 && died) atomicAdd(&outcome.died()[layer], __popc(died));
+    if (threadIdx.x == 0 && saturated) atomicAdd(&outcome.retired()[layer], __popc(saturated));
   }
   if (extent.is_whole)
-    add_survivors(outcome, image, running);
+    survive |= running;
   else if (running && threadIdx.x == 0)
     atomicAdd(&outcome.counters[UNFINISHED], __popc(running));
+  add_survivors(outcome, threadIdx.x, number, survive);
 }
 
 // The arguments that both kernels share: the program's tables, its extent, and the outcome. The host
@@ -197,14 +197,15 @@ __device__ inline void run_images(const Program& program, const Extent& extent,
       int first_layer, int prepared, int is_whole, float ymax,                                   \
       const unsigned char *saturation_is_final, int *counters, int *on_host
 
-// Take groups of IMAGES images from the queue. fill(first, images, values, image) loads a group.
-template <class Fill>
+// Take groups of IMAGES images from the queue. fill(first, images, values) loads a group; number_of(k)
+// is the number of its image k.
+template <class Fill, class NumberOf>
 __device__ inline void run_queue(const Program& program, const Extent& extent,
                                  const Outcome& outcome, int* on_host, int count, int stride,
-                                 Fill fill) {
+                                 Fill fill, NumberOf number_of) {
   extern __shared__ float4 shared[];
   Values* values = reinterpret_cast<Values*>(shared);
-  __shared__ int next, image[IMAGES];
+  __shared__ int next;
   __shared__ unsigned seen[3];
   while (true) {
     __syncthreads();
@@ -216,20 +217,20 @@ __device__ inline void run_queue(const Program& program, const Extent& extent,
     const int first = next * IMAGES;
     if (first >= count) break;
     const int images = min(IMAGES, count - first);
-    fill(first, images, values, image);
+    const int number = threadIdx.x < images ? number_of(first + threadIdx.x) : 0;
+    fill(first, images, values);
     __syncthreads();
-    run_images(program, extent, outcome, image, ALL_IMAGES >> (IMAGES - images), values,
+    run_images(program, extent, outcome, number, ALL_IMAGES >> (IMAGES - images), values,
                values + stride, seen);
   }
-  publish(outcome, on_host);
+  publish(outcome, on_host, gridDim.x);
 }
 
 // Images from the pool of `shift_images`. stride: Values between the two sides in shared memory.
 extern "C" __global__ void run_pool(RUN_PARAMETERS, void* pool_values, int* pool_image, int width,
                                     float unit, int stride) {
   const Pool pool = {pool_values, pool_image, width, unit};
-  const auto fill = [=](int first, int images, Values* values, int* image) {
-    if (threadIdx.x < images) image[threadIdx.x] = pool.image[first + threadIdx.x];
+  const auto fill = [=](int first, int images, Values* values) {
 #pragma unroll
     for (int i = 0; i < IMAGES; ++i)
       for (int c = threadIdx.x; c < pool.width; c += blockDim.x)
@@ -237,15 +238,14 @@ extern "C" __global__ void run_pool(RUN_PARAMETERS, void* pool_values, int* pool
   };
   run_queue({steps, indices, weights, bias},
             {first_layer, prepared, is_whole, ymax, saturation_is_final}, {counters, prepared}, on_host,
-            __ldcg(counters + POOLED), stride, fill);
+            __ldcg(counters + POOLED), stride, fill, [=](int row) { return pool.image[row]; });
 }
 
 // Images as they come: packed bits where `bits`, else float32 (images, neurons).
 extern "C" __global__ void run_features(RUN_PARAMETERS, const void* features, int bits, int count,
                                         int neurons, int stride) {
-  const auto fill = [=](int first, int images, Values* values, int* image) {
+  const auto fill = [=](int first, int images, Values* values) {
     const size_t row_bytes = (neurons + 7) / 8;
-    if (threadIdx.x < images) image[threadIdx.x] = first + threadIdx.x;
 #pragma unroll
     for (int i = 0; i < IMAGES; ++i)
       for (int c = threadIdx.x; c < neurons; c += blockDim.x) {
@@ -260,5 +260,5 @@ extern "C" __global__ void run_features(RUN_PARAMETERS, const void* features, in
   };
   run_queue({steps, indices, weights, bias},
             {first_layer, prepared, is_whole, ymax, saturation_is_final}, {counters, prepared}, on_host,
-            count, stride, fill);
+            count, stride, fill, [](int image) { return image; });
 }

@@ -21,12 +21,12 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self._open: list[str] = []
+        self._open: list[str | None] = []
         self._since = 0.0
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a block of code as part of stage `name`, one of `STAGES`."""
+    def stage(self, name: str | None) -> Iterator[None]:
+        """Time a block of code as part of stage `name`, one of `STAGES`; None: as part of none."""
         self._turn()
         self._open.append(name)
         try:
@@ -43,8 +43,9 @@ class Stopwatch:
     def _turn(self) -> None:
         """Book the time since the last turn on the innermost open stage."""
         now = time.perf_counter()
-        if self._open:
-            self.seconds[self._open[-1]] += now - self._since
+        stage = self._open[-1] if self._open else None
+        if stage is not None:
+            self.seconds[stage] += now - self._since
         self._since = now
 
 

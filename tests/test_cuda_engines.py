@@ -21,9 +21,11 @@ from spdnn_cli.engines import (
     create,
     cuda_folded,
     cuda_folded_program,
+    cuda_gather_tables,
     cuda_tuning,
 )
 from spdnn_cli.engines.cuda_common import import_cupy
+from spdnn_cli.engines.cuda_gather_tables import GatherShape
 from spdnn_cli.engines.cuda_tiled import TiledEngine
 from spdnn_cli.errors import DeviceError, EngineError
 from spdnn_cli.fold import make_network
@@ -278,6 +280,31 @@ def challenge_problem(neurons: int, images: int, depth: int) -> tuple[Network, F
     for image, share in zip(on, random.random(images), strict=True):
         image[: int(share * neurons)] = random.random(int(share * neurons)) < 0.9
     return make_network(list(official_layers(neurons, 0, depth)), YMAX), bit_features(on)
+
+
+GATHER_SHAPES = [
+    GatherShape(1, 2, 32),
+    GatherShape(2, 2, 32),
+    GatherShape(4, 8, 32),
+    GatherShape(2, 1, 64),
+    GatherShape(1, 4, 64),
+    GatherShape(4, 1, 64),
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("retire", [True, False])
+@pytest.mark.parametrize("shape", GATHER_SHAPES, ids=str)
+def test_teams_of_any_shape(
+    device: Any, monkeypatch: pytest.MonkeyPatch, shape: GatherShape, retire: bool
+) -> None:
+    monkeypatch.setattr(cuda_gather_tables, "SHAPES", (shape,))
+    network, features = challenge_problem(1024, 301, 26)
+    wanted = reference(network, features)
+    inference = run(create("folded", EngineOptions(retire=retire)), network, features, runs=3)
+    assert inference.categories.tolist() == wanted.categories.tolist()
+    if not retire:
+        assert inference.alive == wanted.alive
 
 
 @pytest.mark.gpu

@@ -21,12 +21,13 @@ from networks import problems
 
 from spdnn_cli import kernel_source
 from spdnn_cli.engines import EngineOptions, create
+from spdnn_cli.engines.cuda_gather_tables import GatherShape
 from spdnn_cli.engines.cuda_tuning import CANDIDATES
 from spdnn_cli.network import Features, Layer
 from spdnn_cli.tile import TileShape
 
 REVERSE, SHUFFLED = 1, 3
-BARRIER = "__syncthreads();"
+BLOCK_BARRIER, WARP_BARRIER = "__syncthreads();", "__syncwarp();"
 SMALL_BUFFER = TileShape(16, 4, 64, panel=16, buffer_bytes=4 << 10)
 SHAPES = [shape for shape in [*CANDIDATES[4][1:], *on_gpu.SHAPES[-3:]] if shape != SMALL_BUFFER]
 
@@ -136,6 +137,18 @@ def test_both_kernels_of_folded_layers(
     on_gpu.test_both_kernels_of_folded_layers(device, monkeypatch, neurons, retire)
 
 
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [(shape, (0, REVERSE, SHUFFLED)[k % 3]) for k, shape in enumerate(on_gpu.GATHER_SHAPES)],
+    indirect=["order"],
+    ids=str,
+)
+def test_teams_of_any_shape(
+    device: Any, monkeypatch: pytest.MonkeyPatch, shape: GatherShape, order: None
+) -> None:
+    on_gpu.test_teams_of_any_shape(device, monkeypatch, shape, retire=shape.images != 2)
+
+
 def test_images_that_outlive_the_prepared_layers(
     device: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,24 +173,39 @@ def test_an_array_that_is_gone_is_missed(device: Any) -> None:
         engine.infer()
 
 
-@pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize("file", ["tiled.cu", "folded_gather.cu", "folded_steps.cu"])
+@pytest.mark.parametrize(
+    ("file", "barrier", "number"),
+    [
+        ("tiled.cu", BLOCK_BARRIER, 0),
+        ("tiled.cu", BLOCK_BARRIER, 1),
+        ("folded_gather.cu", BLOCK_BARRIER, 0),
+        ("folded_gather.cu", BLOCK_BARRIER, 3),
+        ("folded_gather.cu", WARP_BARRIER, 0),
+        ("folded_steps.cu", BLOCK_BARRIER, 0),
+        ("folded_steps.cu", BLOCK_BARRIER, 1),
+    ],
+)
 def test_a_barrier_that_is_missing_is_noticed(
-    device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, number: int
+    device: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    barrier: str,
+    number: int,
 ) -> None:
-    """These tests can fail: in a copy of the kernels that lacks one __syncthreads."""
+    """These tests can fail: in a copy of the kernels that lacks one barrier."""
     kernel_source.kernels_sha256()  # it is remembered, and should be that of the real ones
     folder = shutil.copytree(kernel_source.kernels_folder(), tmp_path / "kernels")
-    first, *others = (folder / file).read_text().split(BARRIER)
-    kept = [("" if k == number else BARRIER) + text for k, text in enumerate(others)]
+    first, *others = (folder / file).read_text().split(barrier)
+    kept = [(";" if k == number else barrier) + text for k, text in enumerate(others)]
     (folder / file).write_text("".join([first, *kept]))
     monkeypatch.setattr(kernel_source, "kernels_folder", lambda: folder)
+    test: Any = on_gpu.test_both_kernels_of_folded_layers
+    arguments: tuple[Any, ...] = (device, monkeypatch, 1024, True)
     if file == "tiled.cu":
         test, arguments = on_gpu.test_tile_shapes, (device, SMALL_BUFFER, False)
-    else:
-        test, arguments = (
-            on_gpu.test_both_kernels_of_folded_layers,
-            (device, monkeypatch, 1024, True),
-        )
+    elif file == "folded_gather.cu":
+        shape = GatherShape(1, 2, 32) if barrier == WARP_BARRIER else GatherShape(4, 1, 64)
+        test, arguments = on_gpu.test_teams_of_any_shape, (device, monkeypatch, shape, True)
     with pytest.raises((AssertionError, LaunchError)):
         test(*arguments)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
-from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,7 @@ from spdnn_cli.engines.cuda_folded_program import (
 )
 from spdnn_cli.engines.cuda_tiled import TiledEngine
 from spdnn_cli.errors import DeviceError
-from spdnn_cli.network import Features, FoldedLayer, Network
+from spdnn_cli.network import Features, FoldedLayer, Int32, Network
 from spdnn_cli.steps import folded_network
 
 FIRST_LAYERS = 32
@@ -39,6 +37,8 @@ POLLS = 20_000
 """Looks at the run's number before asking the driver whether all is well."""
 NOT_READY = 600
 """cudaErrorNotReady."""
+COPIED_WORDS = 4
+"""The kernels copy an outcome in pieces of so many words."""
 LANES = 2
 """Chunks of a stream on the device at a time: one is copied while another one is run."""
 
@@ -133,7 +133,10 @@ class FoldedEngine:
         return time.perf_counter() - start
 
     def _finish(self, lane: Lane) -> Inference:
-        """The outcome of the lane's run; with more layers, should an image have outlived them."""
+        """The outcome of the lane's run; with more layers, should an image have outlived them.
+
+        The categories are there first. Counting what ran, for the report, is no part of the run.
+        """
         lane.wait()
         while lane.unfinished and len(self._read) < self._network.depth:
             for other in self._lanes:
@@ -145,7 +148,9 @@ class FoldedEngine:
                 if other.running_images:
                     other.start(other.running_images)
             lane.wait()
-        return lane.collect()
+        categories = lane.categories()
+        with self._options.stopwatch.stage(None):
+            return lane.outcome(categories)
 
     # --- preparation ---------------------------------------------------------------------------
 
@@ -206,7 +211,7 @@ class Lane:
 
         self._program, self._runs = program, 0
         self._first_survivor = COUNTERS + 2 * program.layers
-        size = self._first_survivor + self.images
+        size = -(-(self._first_survivor + self.images) // COPIED_WORDS) * COPIED_WORDS
         pinned = cupy.cuda.alloc_pinned_memory(4 * size)
         self._on_host: Any = np.frombuffer(pinned, np.int32, size)
         self._on_host[:COUNTERS] = 0
@@ -273,17 +278,19 @@ class Lane:
         """Images of the last run that outlived the prepared layers."""
         return self._counters[UNFINISHED]
 
-    def collect(self) -> Inference:
-        """The outcome of the last run."""
-        self.running_images = 0
+    def categories(self) -> Int32:
+        """The categories of the last run: int32, ascending."""
         first, found = self._first_survivor, self._counters[SURVIVORS]
-        categories = np.sort(self._on_host[first : first + found])
-        # Plain lists: a run takes some ten microseconds, and so would NumPy on these few numbers.
-        layers = self._program.layers
-        entered = self._counters[COUNTERS : COUNTERS + layers].tolist()
-        retired = self._counters[COUNTERS + layers : first].tolist()
-        ran = layers if entered[-1] else entered.index(0)
-        running = [*entered[1:ran], found - sum(retired)]
-        alive = tuple(map(add, running, accumulate(retired)))
-        executed = sum(map(mul, entered, self._program.work))
-        return Inference(categories, executed, alive)
+        return np.sort(self._on_host[first : first + found])
+
+    def outcome(self, categories: Int32) -> Inference:
+        """The outcome of the last run, which found these categories; the lane is free then."""
+        layers, entering = self._program.layers, self.running_images
+        self.running_images = 0
+        counts = self._on_host[COUNTERS : self._first_survivor].reshape(2, layers)
+        died, retired = counts.astype(np.int64)
+        entered = entering - np.concatenate([[0], np.cumsum(died + retired)])
+        ran = np.count_nonzero(entered[:layers])  # fewer images enter each layer, and at last none
+        alive = entered[1:] + np.cumsum(retired)
+        executed = int(entered[:layers] @ self._program.work)
+        return Inference(categories, executed, tuple(alive[:ran].tolist()))

@@ -4,11 +4,11 @@ Kernels run one after the other:
 
 1. Leading shift layers (`steps.leading_shift_layers`) behind 0/1 inputs: an image in the registers
    of a few lanes (kernels/folded_shift.cu). What outlives them goes to a pool.
-2. All other layers, a few images at a time in the shared memory of a block: by
-   kernels/folded_gather.cu where all of them have its form, else by kernels/folded_steps.cu, which
-   takes any layer, and the inputs themselves where there are no shift layers. The former runs
-   twice, with a second pool between: most images that die do so early, and leave groups that are
-   mostly empty.
+2. All other layers, an image or a few at a time in shared memory: by kernels/folded_gather.cu
+   where all of them have its form, else by kernels/folded_steps.cu, which takes any layer, and the
+   inputs themselves where there are no shift layers. Where the former takes several images at a
+   time, it runs twice, with a second pool between: most images that die do so early, and leave
+   groups that are mostly empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from spdnn_cli.kernel_source import compile_kernels
 from spdnn_cli.network import Features, FoldedLayer
 from spdnn_cli.steps import Steps, leading_shift_layers
 
-TICKETS, POOLED, POOLED_LATE, SURVIVORS, UNFINISHED, RUN, COUNTERS = 0, 1, 3, 5, 6, 8, 9
+POOLED, POOLED_LATE, SURVIVORS, UNFINISHED, RUN, COUNTERS = 0, 2, 4, 5, 7, 8
 """`Counter` of kernels/folded.cuh."""
 SHIFT_THREADS = 128
 MOST_STEP_THREADS = 1024
@@ -128,7 +128,7 @@ class FoldedProgram:
         if self._run_shift is not None:
             self._run_shift(
                 buffers.inputs, np.int32(images), *self._shift_constants,
-                outcome, outcome[COUNTERS:], *pool[:2], outcome[POOLED:],
+                outcome[COUNTERS:], *pool[:2], outcome[POOLED:],
             )  # fmt: skip
         floats = np.float32(0)
         late = (buffers.late_pool, buffers.late_pool_image, np.int32(self.late_pool_width), floats)
@@ -155,7 +155,8 @@ class FoldedProgram:
         with self._stopwatch.stage("compile"):
             kernel = compile_kernels("folded_gather.cu", ("run_gathers",), tables.macros)
         self.work += tables.work
-        regroup = min(first + REGROUP_AFTER, self.layers)
+        several = tables.shape.images > 1
+        regroup = min(first + REGROUP_AFTER, self.layers) if several else self.layers
         parts = [(first, regroup, POOLED)]
         if regroup < self.layers:
             parts.append((regroup, self.layers, POOLED_LATE))

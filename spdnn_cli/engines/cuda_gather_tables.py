@@ -7,7 +7,7 @@ every image:
   layer whose input classes are unions of the classes gathered before takes the finer sums, and
   adds them up in its core: the same sums in another order.
 - Rows are given to threads, and their terms are ordered, so that neighbouring threads read
-  different banks of shared memory. Eight threads read 128 bytes, all 32 banks, at a time.
+  different banks of shared memory: as many threads as read 128 bytes, all 32 banks, at a time.
 """
 
 from __future__ import annotations
@@ -29,16 +29,57 @@ LAYER = np.dtype(
     }
 )
 """The structure `Layer` of kernels/folded_gather.cu."""
-IMAGES = 4
-"""Images of a block: a slot of shared memory holds a value of each, 16 bytes."""
-LANES = 8
-"""Threads whose 16-byte accesses are one pass over the banks of shared memory."""
+BANK_WORDS = 32
+"""Floats that one pass over the banks of shared memory moves."""
+WARP = 32
+TEAMS_OF_WARPS = 4
+"""Teams of a block where a team is a warp."""
 MOST_TERMS = 32
-MOST_ROWS_OF_THREAD = 8
-FEW_ROWS = 256
-"""Layers with no more rows have a thread a row."""
 CANDIDATES = 24
-"""Rows that are looked at when a group of eight is made."""
+"""Rows that are looked at when a group of `GatherShape.lanes` is made."""
+SWEEPS = 4
+"""How often exchanges between groups are tried at most."""
+
+
+@dataclass(frozen=True)
+class GatherShape:
+    """How many images a team of threads takes at a time, and how rows are shared out.
+
+    Attributes:
+        images: of a team: a slot of shared memory holds a value of each.
+        rows_of_thread: rows that a thread computes.
+        team: threads.
+    """
+
+    images: int
+    rows_of_thread: int
+    team: int
+
+    @property
+    def slots(self) -> int:
+        """Rows that a team has room for."""
+        return self.rows_of_thread * self.team
+
+    @property
+    def teams(self) -> int:
+        """Teams of a block."""
+        return TEAMS_OF_WARPS if self.team == WARP else 1
+
+    @property
+    def lanes(self) -> int:
+        """Threads whose accesses to slots are one pass over the banks of shared memory."""
+        return BANK_WORDS // self.images
+
+
+SHAPES = (
+    GatherShape(1, 2, 32),
+    GatherShape(1, 8, 32),
+    GatherShape(4, 4, 256),
+    GatherShape(4, 4, 1024),
+    GatherShape(4, 8, 1024),
+)
+"""By the number of rows: the first one that has room for them. kernels/folded_gather.cu says why;
+docs/benchmarks.md has what others took."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +122,12 @@ class GatherTables:
 
     Attributes:
         layers: `LAYER`s, from the network's first layer on.
-        indices: uint16 (gathers, rows_of_thread, terms / 8, threads, 8): slots to add up.
-        places: uint32 (gathers, rows_of_thread, threads): slot of the sum.
+        indices: uint16 (gathers, rows_of_thread, terms / 8, team, 8): slots to add up.
+        places: uint32 (gathers, rows_of_thread, team): slot of the sum.
         outputs: uint32 (rows of all layers, 2): the two slots to add, 16 bits each; the bias.
         work: for each layer from the kernel's first on, its adds and multiply-adds for an image.
-        terms, rows_of_thread, threads: the kernel's macros.
+        terms: of a row, with padding.
+        shape: of the teams.
     """
 
     layers: Any
@@ -94,18 +136,24 @@ class GatherTables:
     outputs: Any
     work: list[int]
     terms: int
-    rows_of_thread: int
-    threads: int
+    shape: GatherShape
 
     @property
     def macros(self) -> dict[str, int]:
         """What the kernel is compiled with."""
-        return {"TERMS": self.terms, "ROWS": self.rows_of_thread, "THREADS": self.threads}
+        shape = self.shape
+        rows = {"TERMS": self.terms, "ROWS": shape.rows_of_thread}
+        return rows | {"TEAM": shape.team, "IMAGES": shape.images}
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.shape.teams * self.shape.team
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory of a block: values and sums, and two more slots of each."""
-        return 2 * 4 * IMAGES * (self.rows_of_thread * self.threads + 2)
+        """Shared memory of a block: of each team values and sums, and two more slots of each."""
+        return self.shape.teams * 2 * 4 * self.shape.images * (self.shape.slots + 2)
 
     @property
     def arrays(self) -> tuple[Any, ...]:
@@ -209,17 +257,17 @@ def _tables(
     rows = max([len(core) for core in cores] + [gather.rows for gather in gathers])
     longest = max(int(np.diff(gather.offsets).max(initial=0)) for gather in gathers)
     terms = next((t for t in (8, 16, MOST_TERMS) if t >= longest), None)
-    rows_of_thread = 1 if rows <= FEW_ROWS else next(r for r in (4, 8, rows) if 1024 * r >= rows)
-    if terms is None or rows_of_thread > MOST_ROWS_OF_THREAD:
+    shape = next((shape for shape in SHAPES if shape.slots >= rows), None)
+    if terms is None or shape is None:
         return None
-    threads = -(-rows // rows_of_thread // 32) * 32
-    slots = rows_of_thread * threads
+    slots = shape.slots
     indices = np.full((len(gathers), slots, terms), slots, np.uint16)  # `slots` holds zero
     places = np.full((len(gathers), slots), slots + 1, np.uint32)  # `slots` + 1 is never read
     for g, gather in enumerate(gathers):
-        _lay_out(_padded_rows(gather, terms, slots), gather.places, indices[g], places[g])
-    shape = (len(gathers), rows_of_thread, threads)
-    by_thread = indices.reshape(*shape, terms // 8, 8).transpose(0, 1, 3, 2, 4)
+        padded = _padded_rows(gather, terms, slots)
+        _lay_out(padded, gather.places, shape.lanes, indices[g], places[g])
+    threads = (len(gathers), shape.rows_of_thread, shape.team)
+    by_thread = indices.reshape(*threads, terms // 8, 8).transpose(0, 1, 3, 2, 4)
     of_layer = [gathers[number] for number in table["gather"][first:]]
     table["outputs_start"][first:] = np.cumsum([0, *map(len, cores[:-1])])
     outputs = [
@@ -233,12 +281,11 @@ def _tables(
     return GatherTables(
         table,
         np.ascontiguousarray(by_thread),
-        places.reshape(shape),
+        places.reshape(threads),
         np.concatenate(outputs),
         work,
         terms,
-        rows_of_thread,
-        threads,
+        shape,
     )
 
 
@@ -261,14 +308,16 @@ def _outputs(pairs: Any, places: Int32, bias: Any, zero: int) -> Any:
     return np.stack([packed, np.ascontiguousarray(bias, np.float32).view(np.uint32)], axis=1)
 
 
-def _lay_out(rows: Any, places: Int32, indices: Any, place_of_slot: Any) -> None:
+def _lay_out(rows: Any, places: Int32, lanes: int, indices: Any, place_of_slot: Any) -> None:
     """Fill `indices` (slots, terms) and `place_of_slot` from rows (uint16, padded at the end)."""
     zero = len(place_of_slot)
-    by_lane = [np.flatnonzero(places % LANES == lane) for lane in range(LANES)]
-    queue = np.full((LANES, max(map(len, by_lane))), -1, np.int64)
+    by_lane = [np.flatnonzero(places % lanes == lane) for lane in range(lanes)]
+    queue = np.full((lanes, max(map(len, by_lane))), -1, np.int64)
     for lane, members in enumerate(by_lane):
         queue[lane, : len(members)] = members
     groups = _make_groups(queue, rows, zero)
+    if len(groups) <= CANDIDATES:  # of few rows the last groups had to take what was left
+        _even_out_groups(groups, rows, zero)
     _order_terms(groups, rows, zero, indices)
     row_of_slot = groups.ravel()
     used = np.flatnonzero(row_of_slot >= 0)
@@ -277,8 +326,8 @@ def _lay_out(rows: Any, places: Int32, indices: Any, place_of_slot: Any) -> None
 
 @njit(cache=True, nogil=True)
 def _make_groups(queue, rows, zero):  # type: ignore[no-untyped-def]
-    """Groups of eight rows, int64 (groups, 8), -1 for none: one of each list in `queue`, of the
-    next few the one with which the group reads all banks equally often."""
+    """Groups of rows, int64 (groups, lanes), -1 for none: one of each list in `queue`, of the next
+    few the one with which the group reads all banks equally often."""
     lanes, groups = queue.shape
     terms = rows.shape[1]
     made = np.full((groups, lanes), -1, np.int64)
@@ -313,10 +362,67 @@ def _make_groups(queue, rows, zero):  # type: ignore[no-untyped-def]
     return made
 
 
+@njit(cache=True, nogil=True)
+def _even_out_groups(groups, rows, zero):  # type: ignore[no-untyped-def]
+    """Exchange rows between groups, in place, as long as banks are then read more equally often.
+
+    What is to shrink is the sum of the squares of all groups' reads of all banks.
+    """
+    count, lanes = groups.shape
+    load = np.zeros((count, lanes), np.int64)
+    for group in range(count):
+        for lane in range(lanes):
+            _count_banks(load[group], rows, groups[group, lane], zero, 1)
+    for _ in range(SWEEPS):
+        changed = False
+        for one in range(count):
+            for other in range(one + 1, count):
+                for lane in range(lanes):
+                    a, b = groups[one, lane], groups[other, lane]
+                    if a < 0 or b < 0:
+                        continue
+                    before = _squares(load[one]) + _squares(load[other])
+                    _exchange(load, one, other, rows, a, b, zero)
+                    if _squares(load[one]) + _squares(load[other]) < before:
+                        groups[one, lane], groups[other, lane] = b, a
+                        changed = True
+                    else:
+                        _exchange(load, one, other, rows, b, a, zero)
+        if not changed:
+            break
+
+
+@njit(cache=True, nogil=True)
+def _exchange(load, one, other, rows, a, b, zero):  # type: ignore[no-untyped-def]
+    """Count row a in group `other` and row b in group `one`, and no longer the other way round."""
+    _count_banks(load[one], rows, a, zero, -1)
+    _count_banks(load[one], rows, b, zero, 1)
+    _count_banks(load[other], rows, b, zero, -1)
+    _count_banks(load[other], rows, a, zero, 1)
+
+
+@njit(cache=True, nogil=True)
+def _count_banks(load, rows, row, zero, by):  # type: ignore[no-untyped-def]
+    """Add `by` to a bank's load for each time that a row reads it; row -1: there is none."""
+    if row < 0:
+        return
+    for term in range(rows.shape[1]):
+        if rows[row, term] != zero:
+            load[rows[row, term] % len(load)] += by
+
+
+@njit(cache=True, nogil=True)
+def _squares(load):  # type: ignore[no-untyped-def]
+    total = 0
+    for reads in load:
+        total += reads * reads
+    return total
+
+
 @njit(cache=True, nogil=True, parallel=True)
 def _order_terms(groups, rows, zero, indices):  # type: ignore[no-untyped-def]
-    """Write the terms of each group's rows, ordered so that at each term the eight lanes read
-    different banks, as far as the banks are read equally often.
+    """Write the terms of each group's rows, ordered so that at each term the lanes read different
+    banks, as far as the banks are read equally often.
 
     Halve the terms again and again, so that each half reads each bank equally often and each row
     has equally many terms in both: walk from a term to another of its row, then to another of its
