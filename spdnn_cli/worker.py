@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -222,7 +223,6 @@ def work(
     images = share(group.rank, group.size, present, options.partition)
     with stopwatch.stage("read"):
         network = dataset.network(layers)
-        features = dataset.features_of(images, options.threads)
     choice = engines.choose(options.engine, options.device, machine.best_device(), network)
     engine_options = EngineOptions(
         threads=options.threads,
@@ -245,17 +245,24 @@ def work(
     run: Run
     if options.rebalance is not None:
         _check_rebalance(choice, is_streamed)
-        parts = Rebalanced(group, make, engine_options, network, options.rebalance)
+    # The inputs are read while the engine imports its libraries, compiles and prepares.
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(dataset.features_of, images, options.threads)
+        if options.rebalance is not None:
+            parts = Rebalanced(group, make, engine_options, network, options.rebalance)
+        else:
+            engine = make(engine_options)
+            engine.prepare(network)
+        with stopwatch.stage("read"):
+            features = reading.result()
+    if options.rebalance is not None:
         parts.upload(features, images)
         engine, run = parts.engine, parts.run
+    elif is_streamed:
+        run = _streamed(Stream(engine, features, passes, last), images, dataset.images)
     else:
-        engine = make(engine_options)
-        engine.prepare(network)
-        if is_streamed:
-            run = _streamed(Stream(engine, features, passes, last), images, dataset.images)
-        else:
-            engine.upload(features)
-            run = _in_memory(engine, images, stopwatch)
+        engine.upload(features)
+        run = _in_memory(engine, images, stopwatch)
     own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
     before = None if own is None else machine.gpu_state(own.uuid)
     runs = _Runs()

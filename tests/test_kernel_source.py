@@ -98,12 +98,18 @@ def compile_with_nvcc(source: Path, options: list[str], output: Path) -> None:
 
 ALL_FILES = sorted(path.name for path in kernels_folder().glob("*.cu"))
 HALVES = CANDIDATES[2][0].macros
+A_WARP_A_TEAM = {"TERMS": 16, "ROWS": 8, "TEAM": 32, "IMAGES": 1}
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.parametrize(
     ("file", "macros"),
-    [*((file, {}) for file in ALL_FILES), ("tiled.cu", HALVES), ("images.cu", HALVES)],
+    [
+        *((file, {}) for file in ALL_FILES),
+        ("tiled.cu", HALVES),
+        ("images.cu", HALVES),
+        ("folded_gather.cu", A_WARP_A_TEAM),
+    ],
 )
 def test_compiles(file: str, macros: dict[str, int], tmp_path: Path) -> None:
     instances = ", ".join(f"(void*){name}" for name in INSTANCES.get(file, ()))
