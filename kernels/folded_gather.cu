@@ -9,8 +9,10 @@
 // That is every layer of the challenge's networks behind the first block. An image leaves when it is
 // all zero, or all at YMAX before layers that were proved to keep it so.
 //
-// Where a team has several images, the kernel runs twice: for the first few of the layers, and for the
-// others. In between, the images that are left go to a second pool, so that teams are full again.
+// Where images may finish early, a team has one: nothing is read for images that have left. Where all
+// stay to the end, it has several, which share what is read of tables. The kernel runs twice then: for
+// the first few of the layers, and for the others. In between, the images that are left go to a second
+// pool, so that teams are full again.
 //
 // Layout. A slot of shared memory holds one value of IMAGES images. A team has two rows of SLOTS + 2
 // slots: values, and sums. Slot SLOTS is zero: padding reads it. Slot SLOTS + 1 is written and never
@@ -24,9 +26,9 @@
 // - The host gave rows to threads, and ordered their terms, so that threads whose accesses are one
 //   pass over the banks of shared memory read different banks nearly always. The sums of neighbouring
 //   threads lie side by side too, in the order in which the next loop wants them.
-// - Narrow networks have a warp and an image to a team: no barrier, no flags in shared memory, no
-//   slots of dead images. A layer is then as short as its chain of reads. Wide ones have a block and
-//   four images to a team, because the places alone fill half of the registers.
+// - The narrowest networks have a warp to a team: no barrier, and no flags in shared memory. A layer
+//   is then as short as its chain of reads. The widest have a block, whose places fill half of the
+//   multiprocessor's registers.
 // - Nothing in a layer waits for a counter: what became of an image is noted when it leaves.
 // What bounds it is shared memory: TERMS + 4 accesses of 4 * IMAGES bytes a row and layer, 128 bytes a
 // cycle. (The general kernel, folded_steps.cu, took 2 to 5 times as long on the same layers.)
@@ -55,9 +57,8 @@ constexpr int TEAMS = TEAM == WARP ? 4 : 1;  // of a block; a warp needs no bloc
 constexpr int THREADS = TEAM * TEAMS;
 // Registers that a thread should do with: of its places, 9 a row and 16 terms, and some 28 more. The
 // more threads a multiprocessor (65536 registers) holds, the more latency they hide.
-constexpr int REGISTERS = ROWS == 1 && TEAM > 128 ? 40 : ROWS <= 4 ? 64 : 128;
+constexpr int REGISTERS = ROWS <= 4 || THREADS > 512 ? 64 : 128;
 constexpr int BLOCKS_WANTED = 65536 / REGISTERS / THREADS;
-static_assert(BLOCKS_WANTED >= 1, "a block must find registers for all of its threads");
 // Whether the rows of a layer are asked for a layer ahead: where registers are left for it.
 constexpr bool ROWS_AHEAD = ROWS <= 2 || REGISTERS == 128;
 

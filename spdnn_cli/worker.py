@@ -21,7 +21,7 @@ from spdnn_cli import engines, machine
 from spdnn_cli.dataset import Dataset, open_dataset
 from spdnn_cli.engines import EngineOptions, Inference, Progress
 from spdnn_cli.errors import DeviceError, EngineError, VerificationError
-from spdnn_cli.network import Int64
+from spdnn_cli.network import Features, Int64, Network
 from spdnn_cli.rebalance import ENGINES as REBALANCED_ENGINES
 from spdnn_cli.rebalance import ExchangingGroup, MoveReport, Rebalanced
 from spdnn_cli.stream import Stream, StreamReport
@@ -238,31 +238,9 @@ def work(
             f"engine {choice.engine} stores no values as {options.features}",
             hint="Add --engine tiled, or leave out --features.",
         )
-    is_streamed = wanted > dataset.images
-    passes, rest = divmod(wanted, dataset.images) if is_streamed else (1, 0)
-    last = int(np.count_nonzero(images < rest))
-    make = partial(engines.create, choice.engine)
-    run: Run
-    if options.rebalance is not None:
-        _check_rebalance(choice, is_streamed)
-    # The inputs are read while the engine imports its libraries, compiles and prepares.
-    with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(dataset.features_of, images, options.threads)
-        if options.rebalance is not None:
-            parts = Rebalanced(group, make, engine_options, network, options.rebalance)
-        else:
-            engine = make(engine_options)
-            engine.prepare(network)
-        with stopwatch.stage("read"):
-            features = reading.result()
-    if options.rebalance is not None:
-        parts.upload(features, images)
-        engine, run = parts.engine, parts.run
-    elif is_streamed:
-        run = _streamed(Stream(engine, features, passes, last), images, dataset.images)
-    else:
-        engine.upload(features)
-        run = _in_memory(engine, images, stopwatch)
+    engine, run, features = _ready(
+        group, dataset, network, images, wanted, choice, options, engine_options
+    )
     own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
     before = None if own is None else machine.gpu_state(own.uuid)
     runs = _Runs()
@@ -271,6 +249,7 @@ def work(
         runs.add(*run())
     after = None if own is None else machine.gpu_state(own.uuid)
     assert runs.inference is not None
+    passes, last = _passes(images, wanted, dataset.images)
     lifetimes = None
     if options.trace:
         from spdnn_cli.trace import lifetimes as trace
@@ -298,6 +277,51 @@ def work(
         cuda=None if own is None else _cuda_versions(),
         peak_memory_bytes=machine.peak_memory_bytes(),
     )
+
+
+def _ready(
+    group: Group,
+    dataset: Dataset,
+    network: Network,
+    images: Int64,
+    wanted: int,
+    choice: engines.Choice,
+    options: RunOptions,
+    engine_options: EngineOptions,
+) -> tuple[engines.Engine, Run, Features]:
+    """The engine, with network and inputs where it wants them; what runs it once; the inputs.
+
+    The inputs are read while the engine imports its libraries, compiles and prepares.
+    """
+    is_streamed = wanted > dataset.images
+    make = partial(engines.create, choice.engine)
+    if options.rebalance is not None:
+        _check_rebalance(choice, is_streamed)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(dataset.features_of, images, options.threads)
+        if options.rebalance is not None:
+            parts = Rebalanced(group, make, engine_options, network, options.rebalance)
+        else:
+            engine = make(engine_options)
+            engine.prepare(network)
+        with engine_options.stopwatch.stage("read"):
+            features = reading.result()
+    if options.rebalance is not None:
+        parts.upload(features, images)
+        return parts.engine, parts.run, features
+    if is_streamed:
+        stream = Stream(engine, features, *_passes(images, wanted, dataset.images))
+        return engine, _streamed(stream, images, dataset.images), features
+    engine.upload(features)
+    return engine, _in_memory(engine, images, engine_options.stopwatch), features
+
+
+def _passes(images: Int64, wanted: int, of_dataset: int) -> tuple[int, int]:
+    """Whole passes over a rank's `images`, and images of one more, for `wanted` ones in all."""
+    if wanted <= of_dataset:
+        return 1, 0
+    whole, rest = divmod(wanted, of_dataset)
+    return whole, int(np.count_nonzero(images < rest))
 
 
 def _in_memory(engine: engines.Engine, images: Int64, stopwatch: Stopwatch) -> Run:

@@ -298,7 +298,8 @@ GATHER_SHAPES = [
 def test_teams_of_any_shape(
     device: Any, monkeypatch: pytest.MonkeyPatch, shape: GatherShape, retire: bool
 ) -> None:
-    monkeypatch.setattr(cuda_gather_tables, "SHAPES", (shape,))
+    for name in ("ONE_IMAGE", "SEVERAL_IMAGES"):
+        monkeypatch.setattr(cuda_gather_tables, name, (shape,))
     network, features = challenge_problem(1024, 301, 26)
     wanted = reference(network, features)
     inference = run(create("folded", EngineOptions(retire=retire)), network, features, runs=3)

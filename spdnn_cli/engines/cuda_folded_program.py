@@ -26,7 +26,8 @@ from spdnn_cli.steps import Steps, leading_shift_layers
 
 POOLED, POOLED_LATE, SURVIVORS, UNFINISHED, RUN, COUNTERS = 0, 2, 4, 5, 7, 8
 """`Counter` of kernels/folded.cuh."""
-SHIFT_THREADS = 128
+SHIFT_THREADS, NARROW_SHIFT_THREADS = 256, 512
+"""Threads of a block; more where an image takes less than a warp, so that fewer blocks add up."""
 MOST_STEP_THREADS = 1024
 NARROW_ROWS = 64
 """Layers this narrow have four lanes to a row: they wait for memory, not for instructions."""
@@ -141,10 +142,11 @@ class FoldedProgram:
 
     def _shift_launch(self, shift: ShiftShape) -> _Launch:
         with self._stopwatch.stage("compile"):
-            macros = shift.macros | {"THREADS": SHIFT_THREADS}
+            threads = SHIFT_THREADS if shift.lanes == 32 else NARROW_SHIFT_THREADS
+            macros = shift.macros | {"THREADS": threads}
             kernel = compile_kernels("folded_shift.cu", (shift.kernel,), macros)
         self._shift_constants = (self._on_device(shift.constants)[0], np.int32(shift.rows))
-        return self._launch(kernel[shift.kernel], SHIFT_THREADS, 0, ())
+        return self._launch(kernel[shift.kernel], threads, 0, ())
 
     def _gather_launches(self, layers: list[FoldedLayer], first: int) -> list[_Launch]:
         """The rest by kernels/folded_gather.cu; empty where it cannot run it."""

@@ -37,8 +37,9 @@ TEAMS_OF_WARPS = 4
 MOST_TERMS = 32
 CANDIDATES = 24
 """Rows that are looked at when a group of `GatherShape.lanes` is made."""
+FEW_GROUPS = 32
 SWEEPS = 4
-"""How often exchanges between groups are tried at most."""
+"""Between so few groups rows are exchanged afterwards, so often at most."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,22 @@ class GatherShape:
         return BANK_WORDS // self.images
 
 
-SHAPES = (
+ONE_IMAGE = (
     GatherShape(1, 2, 32),
-    GatherShape(1, 8, 32),
+    GatherShape(1, 2, 128),
+    GatherShape(1, 4, 256),
+    GatherShape(1, 4, 1024),
+    GatherShape(1, 8, 1024),
+)
+SEVERAL_IMAGES = (
+    GatherShape(4, 1, 64),
+    GatherShape(2, 2, 128),
     GatherShape(4, 4, 256),
     GatherShape(4, 4, 1024),
-    GatherShape(4, 8, 1024),
 )
-"""By the number of rows: the first one that has room for them. kernels/folded_gather.cu says why;
-docs/benchmarks.md has what others took."""
+"""Shapes by the number of rows: the first one that has room for them. An image alone where images
+may finish early: nothing is read for those that have left. Several where all stay to the end: fewer
+reads of tables, fewer barriers. docs/benchmarks.md has what others took."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +191,9 @@ def gather_tables(layers: list[FoldedLayer], first: int, final: Any) -> GatherTa
         cores.append(core if shared is None else shared)
         table[k]["gather"], table[k]["outputs"] = len(gathers) - 1, len(core)
         table[k]["weight"], table[k]["final"] = weights[0], final[k + 1]
-    return _tables(layers[first:], table, gathers, cores, first) if cores else None
+    may_finish = np.any(final[first + 1 : len(layers) + 1])
+    shapes = ONE_IMAGE if may_finish else SEVERAL_IMAGES
+    return _tables(layers[first:], table, gathers, cores, first, shapes) if cores else None
 
 
 def _shared_gather(held: Gather, layer: FoldedLayer, values: Int32, core: Any) -> Any | None:
@@ -252,12 +262,17 @@ def _places(core: Any, rows: int) -> Int32:
 
 
 def _tables(
-    layers: list[FoldedLayer], table: Any, gathers: list[Gather], cores: list[Any], first: int
+    layers: list[FoldedLayer],
+    table: Any,
+    gathers: list[Gather],
+    cores: list[Any],
+    first: int,
+    shapes: tuple[GatherShape, ...],
 ) -> GatherTables | None:
     rows = max([len(core) for core in cores] + [gather.rows for gather in gathers])
     longest = max(int(np.diff(gather.offsets).max(initial=0)) for gather in gathers)
     terms = next((t for t in (8, 16, MOST_TERMS) if t >= longest), None)
-    shape = next((shape for shape in SHAPES if shape.slots >= rows), None)
+    shape = next((shape for shape in shapes if shape.slots >= rows), None)
     if terms is None or shape is None:
         return None
     slots = shape.slots
@@ -316,7 +331,7 @@ def _lay_out(rows: Any, places: Int32, lanes: int, indices: Any, place_of_slot: 
     for lane, members in enumerate(by_lane):
         queue[lane, : len(members)] = members
     groups = _make_groups(queue, rows, zero)
-    if len(groups) <= CANDIDATES:  # of few rows the last groups had to take what was left
+    if len(groups) <= FEW_GROUPS:  # the last ones of few had to take what was left
         _even_out_groups(groups, rows, zero)
     _order_terms(groups, rows, zero, indices)
     row_of_slot = groups.ravel()
@@ -422,63 +437,71 @@ def _squares(load):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, parallel=True)
 def _order_terms(groups, rows, zero, indices):  # type: ignore[no-untyped-def]
     """Write the terms of each group's rows, ordered so that at each term the lanes read different
-    banks, as far as the banks are read equally often.
+    banks, as far as that goes.
 
-    Halve the terms again and again, so that each half reads each bank equally often and each row
-    has equally many terms in both: walk from a term to another of its row, then to another of its
-    bank, and so on, and put the terms of the walk in the two halves in turn.
+    Term after term, as many lanes as possible are matched with a bank of their own, those that have
+    most reads to come first. What cannot be spread then meets in the last few terms, not in all.
     """
     lanes, terms = groups.shape[1], rows.shape[1]
     for group in prange(len(groups)):
-        order = np.full((lanes, terms), zero, np.int64)
+        waiting = np.full((lanes, terms), zero, np.int64)  # of each lane, in no order
+        load = np.zeros(lanes, np.int64)
         for lane in range(lanes):
             if groups[group, lane] >= 0:
-                for term in range(terms):
-                    order[lane, term] = rows[groups[group, lane], term]
-        length = terms
-        while length > 1:
-            for start in range(0, terms, length):
-                _halve(order, start, length, zero)
-            length //= 2
-        for lane in range(lanes):
-            for term in range(terms):
-                indices[group * lanes + lane, term] = order[lane, term]
+                waiting[lane] = rows[groups[group, lane]]
+            _count_banks(load, rows, groups[group, lane], zero, 1)
+        for term in range(terms):
+            chosen = _match(waiting, terms - term, load, zero)
+            for lane in range(lanes):
+                place = chosen[lane]
+                value = waiting[lane, place]
+                waiting[lane, place] = waiting[lane, terms - term - 1]
+                indices[group * lanes + lane, term] = value
+                if value != zero:
+                    load[value % lanes] -= 1
 
 
 @njit(cache=True, nogil=True)
-def _halve(order, start, length, zero):  # type: ignore[no-untyped-def]
-    """Reorder terms start..start + length - 1 of each lane: the halves read each bank alike."""
-    lanes = len(order)
-    size = lanes * length  # term number lane * length + place
-    bank_mate = np.full(size, -1, np.int64)
-    waiting = np.full(lanes, -1, np.int64)  # the bank's last term without a mate
-    for term in range(size):
-        index = order[term // length, start + term % length]
-        if index == zero:
-            continue
-        bank = index % lanes
-        if waiting[bank] < 0:
-            waiting[bank] = term
-        else:
-            bank_mate[term], bank_mate[waiting[bank]] = waiting[bank], term
-            waiting[bank] = -1
-    half = np.full(size, -1, np.int64)
-    for turn in range(2):  # walks that begin at a term without a mate come first
-        for first in range(size):
-            if half[first] >= 0 or (turn == 0 and bank_mate[first] >= 0):
-                continue
-            term = first
-            while term >= 0 and half[term] < 0:
-                half[term] = 0
-                mate = term ^ 1  # lengths are even: terms 2 i and 2 i + 1 are of the same row
-                half[mate] = 1
-                term = bank_mate[mate]
-    sorted_terms = np.empty(length, np.int64)
+def _match(waiting, left, load, zero):  # type: ignore[no-untyped-def]
+    """For each lane the place of one of its first `left` terms: a largest matching of lanes and
+    banks; a lane that finds none takes padding, or else the bank that is read least so far."""
+    lanes = len(load)
+    owner = np.full(lanes, -1, np.int64)  # the lane that reads a bank
+    chosen = np.full(lanes, -1, np.int64)
+    for bank in np.argsort(-load):
+        _find_owner(bank, waiting, left, zero, owner, chosen, np.zeros(lanes, np.bool_))
+    reads = (owner >= 0).astype(np.int64)
     for lane in range(lanes):
-        filled = 0
-        for wanted in range(2):
-            for place in range(length):
-                if half[lane * length + place] == wanted:
-                    sorted_terms[filled] = order[lane, start + place]
-                    filled += 1
-        order[lane, start : start + length] = sorted_terms
+        least = 1 << 60
+        if chosen[lane] >= 0:
+            continue
+        for place in range(left):
+            value = waiting[lane, place]
+            cost = -1 if value == zero else reads[value % lanes]
+            if cost < least:
+                least, chosen[lane] = cost, place
+        value = waiting[lane, chosen[lane]]
+        if value != zero:
+            reads[value % lanes] += 1
+    return chosen
+
+
+@njit(cache=True, nogil=True)
+def _find_owner(bank, waiting, left, zero, owner, chosen, tried):  # type: ignore[no-untyped-def]
+    """Give a bank to a lane that has a term there; a lane that has another bank hands that one on,
+    if it can (an augmenting path). Returns whether it went."""
+    for lane in range(len(waiting)):
+        if tried[lane]:
+            continue
+        for place in range(left):
+            value = waiting[lane, place]
+            if value == zero or value % len(owner) != bank:
+                continue
+            tried[lane] = True
+            before = chosen[lane]
+            given_up = -1 if before < 0 else waiting[lane, before] % len(owner)
+            if before < 0 or _find_owner(given_up, waiting, left, zero, owner, chosen, tried):
+                owner[bank], chosen[lane] = lane, place
+                return True
+            break
+    return False
