@@ -28,6 +28,20 @@ def test_all_stages_start_at_zero() -> None:
     assert Stopwatch().seconds == dict.fromkeys(STAGES, 0.0)
 
 
+def test_what_is_part_of_no_stage_is_booked_nowhere(clock: Clock) -> None:
+    stopwatch = Stopwatch()
+    with stopwatch.stage("infer"):
+        clock.now += 1
+        with stopwatch.stage(None):
+            clock.now += 2
+            with stopwatch.stage("read"):
+                clock.now += 4
+            clock.now += 8
+        clock.now += 16
+    assert (stopwatch.seconds["infer"], stopwatch.seconds["read"]) == (17.0, 4.0)
+    assert sum(stopwatch.seconds.values()) == 21.0
+
+
 def test_an_inner_stage_stops_the_outer_one(clock: Clock) -> None:
     stopwatch = Stopwatch()
     clock.now += 50  # no stage is open

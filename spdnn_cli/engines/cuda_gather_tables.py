@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from scipy import sparse
 
 from spdnn_cli.network import FoldedLayer, Int32, Int64, Layer
@@ -434,74 +434,81 @@ def _squares(load):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _order_terms(groups, rows, zero, indices):  # type: ignore[no-untyped-def]
     """Write the terms of each group's rows, ordered so that at each term the lanes read different
     banks, as far as that goes.
 
-    Term after term, as many lanes as possible are matched with a bank of their own, those that have
+    Term after term, as many lanes as possible are matched with a bank of their own, banks that have
     most reads to come first. What cannot be spread then meets in the last few terms, not in all.
     """
     lanes, terms = groups.shape[1], rows.shape[1]
-    for group in prange(len(groups)):
-        waiting = np.full((lanes, terms), zero, np.int64)  # of each lane, in no order
+    value = np.empty((lanes, terms), np.int64)  # terms still to be placed, in no order
+    bank = np.empty((lanes, terms), np.int64)  # of these; -1: of padding
+    for group in range(len(groups)):
+        value[:] = zero
+        bank[:] = -1
         load = np.zeros(lanes, np.int64)
         for lane in range(lanes):
-            if groups[group, lane] >= 0:
-                waiting[lane] = rows[groups[group, lane]]
-            _count_banks(load, rows, groups[group, lane], zero, 1)
+            row = groups[group, lane]
+            if row >= 0:
+                for term in range(terms):
+                    value[lane, term] = rows[row, term]
+                    if rows[row, term] != zero:
+                        bank[lane, term] = rows[row, term] % lanes
+            _count_banks(load, rows, row, zero, 1)
         for term in range(terms):
-            chosen = _match(waiting, terms - term, load, zero)
+            last = terms - term - 1
+            chosen = _match(bank[:, : last + 1], load)
             for lane in range(lanes):
                 place = chosen[lane]
-                value = waiting[lane, place]
-                waiting[lane, place] = waiting[lane, terms - term - 1]
-                indices[group * lanes + lane, term] = value
-                if value != zero:
-                    load[value % lanes] -= 1
+                indices[group * lanes + lane, term] = value[lane, place]
+                if bank[lane, place] >= 0:
+                    load[bank[lane, place]] -= 1
+                value[lane, place] = value[lane, last]
+                bank[lane, place] = bank[lane, last]
 
 
 @njit(cache=True, nogil=True)
-def _match(waiting, left, load, zero):  # type: ignore[no-untyped-def]
-    """For each lane the place of one of its first `left` terms: a largest matching of lanes and
-    banks; a lane that finds none takes padding, or else the bank that is read least so far."""
-    lanes = len(load)
-    owner = np.full(lanes, -1, np.int64)  # the lane that reads a bank
+def _match(bank, load):  # type: ignore[no-untyped-def]
+    """For each lane the place of one of its terms, whose banks are given (lanes, terms): a largest
+    matching of lanes and banks; a lane that finds none takes padding, or else the bank that is read
+    least so far. load: reads of each bank."""
+    lanes, terms = bank.shape
     chosen = np.full(lanes, -1, np.int64)
-    for bank in np.argsort(-load):
-        _find_owner(bank, waiting, left, zero, owner, chosen, np.zeros(lanes, np.bool_))
-    reads = (owner >= 0).astype(np.int64)
+    reads = np.zeros(lanes, np.int64)
+    tried = np.full(lanes, -1, np.int64)  # for which bank a lane was asked last
+    for wanted in np.argsort(-load):
+        if load[wanted] > 0 and _find_reader(wanted, wanted, bank, chosen, tried):
+            reads[wanted] = 1
     for lane in range(lanes):
-        least = 1 << 60
         if chosen[lane] >= 0:
             continue
-        for place in range(left):
-            value = waiting[lane, place]
-            cost = -1 if value == zero else reads[value % lanes]
+        least = np.int64(1) << 60
+        for place in range(terms):
+            cost = reads[bank[lane, place]] if bank[lane, place] >= 0 else -1
             if cost < least:
                 least, chosen[lane] = cost, place
-        value = waiting[lane, chosen[lane]]
-        if value != zero:
-            reads[value % lanes] += 1
+        if least >= 0:
+            reads[bank[lane, chosen[lane]]] += 1
     return chosen
 
 
 @njit(cache=True, nogil=True)
-def _find_owner(bank, waiting, left, zero, owner, chosen, tried):  # type: ignore[no-untyped-def]
-    """Give a bank to a lane that has a term there; a lane that has another bank hands that one on,
-    if it can (an augmenting path). Returns whether it went."""
-    for lane in range(len(waiting)):
-        if tried[lane]:
+def _find_reader(wanted, turn, bank, chosen, tried):  # type: ignore[no-untyped-def]
+    """Let a lane that has a term in the bank `wanted` read it; one that reads another must find
+    a reader for that one first (an augmenting path). Returns whether it went."""
+    lanes, terms = bank.shape
+    for lane in range(lanes):
+        if tried[lane] == turn:
             continue
-        for place in range(left):
-            value = waiting[lane, place]
-            if value == zero or value % len(owner) != bank:
+        for place in range(terms):
+            if bank[lane, place] != wanted:
                 continue
-            tried[lane] = True
+            tried[lane] = turn
             before = chosen[lane]
-            given_up = -1 if before < 0 else waiting[lane, before] % len(owner)
-            if before < 0 or _find_owner(given_up, waiting, left, zero, owner, chosen, tried):
-                owner[bank], chosen[lane] = lane, place
+            if before < 0 or _find_reader(bank[lane, before], turn, bank, chosen, tried):
+                chosen[lane] = place
                 return True
             break
     return False
