@@ -12,6 +12,7 @@ every image:
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -278,9 +279,13 @@ def _tables(
     slots = shape.slots
     indices = np.full((len(gathers), slots, terms), slots, np.uint16)  # `slots` holds zero
     places = np.full((len(gathers), slots), slots + 1, np.uint32)  # `slots` + 1 is never read
-    for g, gather in enumerate(gathers):
-        padded = _padded_rows(gather, terms, slots)
-        _lay_out(padded, gather.places, shape.lanes, indices[g], places[g])
+
+    def lay_out(g: int) -> None:
+        padded = _padded_rows(gathers[g], terms, slots)
+        _lay_out(padded, gathers[g].places, shape.lanes, indices[g], places[g])
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lay_out, range(len(gathers))))
     threads = (len(gathers), shape.rows_of_thread, shape.team)
     by_thread = indices.reshape(*threads, terms // 8, 8).transpose(0, 1, 3, 2, 4)
     of_layer = [gathers[number] for number in table["gather"][first:]]
