@@ -605,3 +605,16 @@ def test_committed_results_fill_the_pictures() -> None:
     for picture in plots.pictures(results):
         plots.save(picture.figure(), io.BytesIO(), "svg")
     assert any(result.path.parent.name == MACHINE for result in results)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        (5.0, "5\u00a0s"),
+        (0.01517, "15.2\u00a0ms"),
+        (5.139e-5, "51.4\u00a0µs"),
+        (118.7, "119\u00a0s"),
+    ],
+)
+def test_durations_have_three_digits_and_a_unit(seconds: float, wanted: str) -> None:
+    assert style.duration(seconds) == wanted

@@ -12,7 +12,15 @@ from spdnn_cli import runs
 from spdnn_cli.plots import captions
 from spdnn_cli.plots.labels import ROOM_FOR_NAMES, End, name_ends
 from spdnn_cli.plots.sheet import Panel, Picture
-from spdnn_cli.plots.style import MUTED, TINY, Style, axis_titles, engine_styles, number
+from spdnn_cli.plots.style import (
+    MUTED,
+    TINY,
+    Style,
+    axis_titles,
+    duration,
+    engine_styles,
+    number,
+)
 from spdnn_cli.result import Result
 from spdnn_cli.scaling import Row, Series, all_series
 
@@ -126,7 +134,7 @@ def _draw(axes: Axes, series: Series, style: Style) -> End:
         if row.record is not None:
             style.mark(axes, *place, bool(row.record["verified"]))
     state = "projected " if rows[-1].record is None else ""
-    name = f"{series.engine}, {series.partition}: {state}{number(rows[-1].seconds)}\u00a0s"
+    name = f"{series.engine}, {series.partition}: {state}{duration(rows[-1].seconds)}"
     return End(*at[-1], name, style.colour)
 
 
