@@ -22,7 +22,8 @@
 // - The state never leaves the chip.
 // - Layers of a block of the network gather alike, so a thread holds the places of its ROWS * TERMS
 //   values in registers, and reads tables only when the gather changes. What a layer reads besides
-//   is asked for a layer ahead.
+//   is asked for before it is needed: its constants a layer ahead, and its rows too where registers
+//   are left for them.
 // - The host gave rows to threads, and ordered their terms, so that threads whose accesses are one
 //   pass over the banks of shared memory read different banks nearly always. The sums of neighbouring
 //   threads lie side by side too, in the order in which the next loop wants them.
@@ -30,8 +31,9 @@
 //   is then as short as its chain of reads. The widest have a block, whose places fill half of the
 //   multiprocessor's registers.
 // - Nothing in a layer waits for a counter: what became of an image is noted when it leaves.
-// What bounds it is shared memory: TERMS + 4 accesses of 4 * IMAGES bytes a row and layer, 128 bytes a
-// cycle. (The general kernel, folded_steps.cu, took 2 to 5 times as long on the same layers.)
+// What bounds it is shared memory (TERMS + 4 accesses of 4 * IMAGES bytes a row and layer, 128 bytes a
+// cycle) and the issue of instructions; on the narrowest networks the chain itself. docs/benchmarks.md
+// has the counters. (The general kernel, folded_steps.cu, took 2 to 5 times as long.)
 #include "folded.cuh"
 
 #ifndef TERMS
