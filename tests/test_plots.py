@@ -116,6 +116,20 @@ def test_throughput_keeps_other_data_apart() -> None:
     assert "10 images, synthetic (not official); 2026-11-23, verified" in words(figure)
 
 
+def test_throughput_shows_streams_of_any_length_together() -> None:
+    stream = {"chunks": 2}
+    results = [
+        made("folded", effective_teraedges_per_s=9.0),
+        made("folded", effective_teraedges_per_s=7.0, stream=stream, images=1000),
+        made("folded", effective_teraedges_per_s=8.0, stream=stream, images=50, neurons=16),
+    ]
+    figure = drawn(throughput.picture(results))
+    alone, streams = figure.axes
+    assert [y for _, y in points(alone)] == [9.0]
+    assert sorted(y for _, y in points(streams)) == [7.0, 8.0]
+    assert "50 to 1,000 images, official; 2026-11-23; every run verified" in words(figure)
+
+
 def test_throughput_shows_others_in_panels_of_their_own() -> None:
     results = [made(**OFFICIAL, layers=120, effective_teraedges_per_s=5.0)]
     others = [

@@ -24,12 +24,12 @@ def size(record: Record) -> tuple[int, int]:
     return record["neurons"], record["layers"]
 
 
-def data(record: Record) -> str:
-    """What was inferred: how many images of which source."""
-    source = runs.problem_of(record).data
-    return (
-        f"{record['images']:,} images, {source}{'' if source == 'official' else ' (not official)'}"
-    )
+def data(*records: Record) -> str:
+    """What was inferred: how many images, or from how many to how many, of which source."""
+    source = runs.problem_of(records[0]).data
+    counts = sorted({record["images"] for record in records})
+    images = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+    return f"{images} images, {source}{'' if source == 'official' else ' (not official)'}"
 
 
 def device(record: Record) -> str:

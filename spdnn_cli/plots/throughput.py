@@ -100,7 +100,10 @@ def picture(results: Sequence[Result], others: Sequence[Peer] = ()) -> Picture |
 
 
 def _groups(results: Sequence[Result]) -> list[list[Result]]:
-    """The newest runs of each machine and data: official data first, more images first."""
+    """The newest runs of each machine and data: official data first, more images first.
+
+    Streams of any number of images are shown together.
+    """
     groups = []
     for some in runs.by_machine(captions.alone(captions.right(results))).values():
         groups += sorted(_newest_by_data(some), key=_order)
@@ -115,14 +118,15 @@ def _order(group: Sequence[Result]) -> tuple[bool, bool, int]:
 
 def _newest_by_data(results: Sequence[Result]) -> list[list[Result]]:
     """The newest run of each configuration and problem, apart by what was inferred."""
-    found: dict[tuple[str, str], dict[tuple[str, int, int], Result]] = defaultdict(dict)
+    found: dict[tuple[str, str], dict[tuple[str, int, int, int], Result]] = defaultdict(dict)
     for result in results:
         record = result.record
         inputs = record["dataset"]["features_sha256"]
         if runs.problem_of(record).data == "official":
             inputs = ""  # each N has other inputs
-        key = runs.configuration(record), *captions.size(record)
-        found[captions.data(record), inputs][key] = result
+        key = runs.configuration(record), *captions.size(record), record["images"]
+        data = captions.data(record) if record["stream"] is None else "streamed"
+        found[data, inputs][key] = result
     return [list(group.values()) for group in found.values()]
 
 
@@ -136,7 +140,7 @@ def _own_rates(results: Sequence[Result], styles: Mapping[str, Style]) -> Rates:
         series[runs.configuration(record)].append(Point(*captions.size(record), rate, verified))
     return Rates(
         f"Measured: {captions.device(results[-1].record)}",
-        f"{captions.data(results[0].record)}; {captions.note(results)}",
+        f"{captions.data(*(result.record for result in results))}; {captions.note(results)}",
         series,
         styles,
     )
