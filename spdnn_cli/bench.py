@@ -202,10 +202,15 @@ class _Child:
     def __init__(
         self, workspace: Workspace, words: list[str], time_limit: float, stop: threading.Event
     ) -> None:
-        folders = ["--data-dir", workspace.data_dir, "--results-dir", workspace.results_dir]
+        # Not as options: a result names its command line, and that is to run on any machine.
+        folders = {
+            "SPDNN_DATA_DIR": str(workspace.data_dir),
+            "SPDNN_RESULTS_DIR": str(workspace.results_dir),
+        }
         deadline = time.monotonic() + time_limit
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "spdnn_cli", *map(str, folders), *words],
+            [sys.executable, "-m", "spdnn_cli", *words],
+            env=os.environ | folders,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -229,7 +229,8 @@ def verify(
         truth = read_truth(truth_file, record["neurons"], record["layers"], record["images"])
     else:
         dataset = _dataset_of(workspace, record)
-        known = known_truth(workspace, dataset, record["layers"], record["images"])
+        present = min(record["images"], dataset.images)  # more: they came again and again
+        known = known_truth(workspace, dataset, record["layers"], present)
         if reference or known is None:
             note("Running the reference engine; it is slow.")
             known = _reference_truth(dataset, record, progress)

@@ -326,6 +326,9 @@ def test_a_suite_runs_is_verified_and_ends_with_its_table(folder: Folder) -> Non
     assert "TeraEdges/s (effective)" in out
     assert "cpu-layered (1 thread)" in out
     records = [json.loads(path.read_text()) for path in folder.made()]
+    assert all(
+        record["command"][:4] == ["spdnn", "infer", "--dataset", "own.h5"] for record in records
+    )
     assert [record["verified_against"] for record in records] == [
         "the reference engine (float64)"
     ] * 2

@@ -694,6 +694,13 @@ def test_dataset_of_ones_own(spdnn: Spdnn, tmp_path: Path) -> None:
     assert verified.code == 0
     assert "2 categories: VERIFIED, against the reference engine (float64)" in verified.out
 
+    streamed = spdnn("infer", "--dataset", "own.h5", "--images", "8", "--format", "json", *QUICK)
+    assert streamed.json()["survivors"] == 5  # two passes, and two images of a third
+    again = spdnn("verify", "--format", "json").json()
+    assert (again["verified"], again["difference"]) == (True, None)
+    kept = Path(again["result"]).with_name(f"{Path(again['result']).stem}-categories.tsv")
+    assert kept.read_text() == "1\n3\n"  # of the first pass
+
 
 def test_dataset_that_is_not_there(empty: Spdnn) -> None:
     assert empty.fails("infer", "--dataset", "own.h5") == (

@@ -7,7 +7,7 @@ every image:
   layer whose input classes are unions of the classes gathered before takes the finer sums, and
   adds them up in its core: the same sums in another order.
 - Rows are given to threads, and their terms are ordered, so that neighbouring threads read
-  different banks of shared memory: as many threads as read 128 bytes, all 32 banks, at a time.
+  different banks of shared memory (cuda_bank_layout.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy import sparse
 
+from spdnn_cli.engines.cuda_bank_layout import lay_out
 from spdnn_cli.network import FoldedLayer, Int32, Int64, Layer
 
 LAYER = np.dtype(
@@ -36,11 +36,6 @@ WARP = 32
 TEAMS_OF_WARPS = 4
 """Teams of a block where a team is a warp."""
 MOST_TERMS = 32
-CANDIDATES = 24
-"""Rows that are looked at when a group of `GatherShape.lanes` is made."""
-FEW_GROUPS = 32
-SWEEPS = 4
-"""Between so few groups rows are exchanged afterwards, so often at most."""
 
 
 @dataclass(frozen=True)
@@ -280,12 +275,12 @@ def _tables(
     indices = np.full((len(gathers), slots, terms), slots, np.uint16)  # `slots` holds zero
     places = np.full((len(gathers), slots), slots + 1, np.uint32)  # `slots` + 1 is never read
 
-    def lay_out(g: int) -> None:
+    def lay_out_gather(g: int) -> None:
         padded = _padded_rows(gathers[g], terms, slots)
-        _lay_out(padded, gathers[g].places, shape.lanes, indices[g], places[g])
+        lay_out(padded, gathers[g].places, shape.lanes, indices[g], places[g])
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lay_out, range(len(gathers))))
+        list(pool.map(lay_out_gather, range(len(gathers))))
     threads = (len(gathers), shape.rows_of_thread, shape.team)
     by_thread = indices.reshape(*threads, terms // 8, 8).transpose(0, 1, 3, 2, 4)
     of_layer = [gathers[number] for number in table["gather"][first:]]
@@ -326,194 +321,3 @@ def _outputs(pairs: Any, places: Int32, bias: Any, zero: int) -> Any:
     slots[swapped] = slots[swapped, ::-1]
     packed = slots[:, 0] | slots[:, 1] << np.uint32(16)
     return np.stack([packed, np.ascontiguousarray(bias, np.float32).view(np.uint32)], axis=1)
-
-
-def _lay_out(rows: Any, places: Int32, lanes: int, indices: Any, place_of_slot: Any) -> None:
-    """Fill `indices` (slots, terms) and `place_of_slot` from rows (uint16, padded at the end)."""
-    zero = len(place_of_slot)
-    by_lane = [np.flatnonzero(places % lanes == lane) for lane in range(lanes)]
-    queue = np.full((lanes, max(map(len, by_lane))), -1, np.int64)
-    for lane, members in enumerate(by_lane):
-        queue[lane, : len(members)] = members
-    groups = _make_groups(queue, rows, zero)
-    if len(groups) <= FEW_GROUPS:  # the last ones of few had to take what was left
-        _even_out_groups(groups, rows, zero)
-    _order_terms(groups, rows, zero, indices)
-    row_of_slot = groups.ravel()
-    used = np.flatnonzero(row_of_slot >= 0)
-    place_of_slot[used] = places[row_of_slot[used]]
-
-
-@njit(cache=True, nogil=True)
-def _make_groups(queue, rows, zero):  # type: ignore[no-untyped-def]
-    """Groups of rows, int64 (groups, lanes), -1 for none: one of each list in `queue`, of the next
-    few the one with which the group reads all banks equally often."""
-    lanes, groups = queue.shape
-    terms = rows.shape[1]
-    made = np.full((groups, lanes), -1, np.int64)
-    load = np.zeros(lanes, np.int64)
-    for group in range(groups):
-        load[:] = 0
-        for lane in range(lanes):
-            best, least = -1, np.int64(1) << 60
-            for place in range(group, min(group + CANDIDATES, groups)):
-                row = queue[lane, place]
-                if row < 0:
-                    break
-                cost = 0
-                for term in range(terms):
-                    if rows[row, term] != zero:
-                        bank = rows[row, term] % lanes
-                        load[bank] += 1
-                        cost += 2 * load[bank] - 1  # the squares' sum grows by that
-                for term in range(terms):
-                    if rows[row, term] != zero:
-                        load[rows[row, term] % lanes] -= 1
-                if cost < least:
-                    best, least = place, cost
-            if best < 0:
-                continue
-            row = queue[lane, best]
-            queue[lane, best], queue[lane, group] = queue[lane, group], row
-            made[group, lane] = row
-            for term in range(terms):
-                if rows[row, term] != zero:
-                    load[rows[row, term] % lanes] += 1
-    return made
-
-
-@njit(cache=True, nogil=True)
-def _even_out_groups(groups, rows, zero):  # type: ignore[no-untyped-def]
-    """Exchange rows between groups, in place, as long as banks are then read more equally often.
-
-    What is to shrink is the sum of the squares of all groups' reads of all banks.
-    """
-    count, lanes = groups.shape
-    load = np.zeros((count, lanes), np.int64)
-    for group in range(count):
-        for lane in range(lanes):
-            _count_banks(load[group], rows, groups[group, lane], zero, 1)
-    for _ in range(SWEEPS):
-        changed = False
-        for one in range(count):
-            for other in range(one + 1, count):
-                for lane in range(lanes):
-                    a, b = groups[one, lane], groups[other, lane]
-                    if a < 0 or b < 0:
-                        continue
-                    before = _squares(load[one]) + _squares(load[other])
-                    _exchange(load, one, other, rows, a, b, zero)
-                    if _squares(load[one]) + _squares(load[other]) < before:
-                        groups[one, lane], groups[other, lane] = b, a
-                        changed = True
-                    else:
-                        _exchange(load, one, other, rows, b, a, zero)
-        if not changed:
-            break
-
-
-@njit(cache=True, nogil=True)
-def _exchange(load, one, other, rows, a, b, zero):  # type: ignore[no-untyped-def]
-    """Count row a in group `other` and row b in group `one`, and no longer the other way round."""
-    _count_banks(load[one], rows, a, zero, -1)
-    _count_banks(load[one], rows, b, zero, 1)
-    _count_banks(load[other], rows, b, zero, -1)
-    _count_banks(load[other], rows, a, zero, 1)
-
-
-@njit(cache=True, nogil=True)
-def _count_banks(load, rows, row, zero, by):  # type: ignore[no-untyped-def]
-    """Add `by` to a bank's load for each time that a row reads it; row -1: there is none."""
-    if row < 0:
-        return
-    for term in range(rows.shape[1]):
-        if rows[row, term] != zero:
-            load[rows[row, term] % len(load)] += by
-
-
-@njit(cache=True, nogil=True)
-def _squares(load):  # type: ignore[no-untyped-def]
-    total = 0
-    for reads in load:
-        total += reads * reads
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _order_terms(groups, rows, zero, indices):  # type: ignore[no-untyped-def]
-    """Write the terms of each group's rows, ordered so that at each term the lanes read different
-    banks, as far as that goes.
-
-    Term after term, as many lanes as possible are matched with a bank of their own, banks that have
-    most reads to come first. What cannot be spread then meets in the last few terms, not in all.
-    """
-    lanes, terms = groups.shape[1], rows.shape[1]
-    value = np.empty((lanes, terms), np.int64)  # terms still to be placed, in no order
-    bank = np.empty((lanes, terms), np.int64)  # of these; -1: of padding
-    for group in range(len(groups)):
-        value[:] = zero
-        bank[:] = -1
-        load = np.zeros(lanes, np.int64)
-        for lane in range(lanes):
-            row = groups[group, lane]
-            if row >= 0:
-                for term in range(terms):
-                    value[lane, term] = rows[row, term]
-                    if rows[row, term] != zero:
-                        bank[lane, term] = rows[row, term] % lanes
-            _count_banks(load, rows, row, zero, 1)
-        for term in range(terms):
-            last = terms - term - 1
-            chosen = _match(bank[:, : last + 1], load)
-            for lane in range(lanes):
-                place = chosen[lane]
-                indices[group * lanes + lane, term] = value[lane, place]
-                if bank[lane, place] >= 0:
-                    load[bank[lane, place]] -= 1
-                value[lane, place] = value[lane, last]
-                bank[lane, place] = bank[lane, last]
-
-
-@njit(cache=True, nogil=True)
-def _match(bank, load):  # type: ignore[no-untyped-def]
-    """For each lane the place of one of its terms, whose banks are given (lanes, terms): a largest
-    matching of lanes and banks; a lane that finds none takes padding, or else the bank that is read
-    least so far. load: reads of each bank."""
-    lanes, terms = bank.shape
-    chosen = np.full(lanes, -1, np.int64)
-    reads = np.zeros(lanes, np.int64)
-    tried = np.full(lanes, -1, np.int64)  # for which bank a lane was asked last
-    for wanted in np.argsort(-load):
-        if load[wanted] > 0 and _find_reader(wanted, wanted, bank, chosen, tried):
-            reads[wanted] = 1
-    for lane in range(lanes):
-        if chosen[lane] >= 0:
-            continue
-        least = np.int64(1) << 60
-        for place in range(terms):
-            cost = reads[bank[lane, place]] if bank[lane, place] >= 0 else -1
-            if cost < least:
-                least, chosen[lane] = cost, place
-        if least >= 0:
-            reads[bank[lane, chosen[lane]]] += 1
-    return chosen
-
-
-@njit(cache=True, nogil=True)
-def _find_reader(wanted, turn, bank, chosen, tried):  # type: ignore[no-untyped-def]
-    """Let a lane that has a term in the bank `wanted` read it; one that reads another must find
-    a reader for that one first (an augmenting path). Returns whether it went."""
-    lanes, terms = bank.shape
-    for lane in range(lanes):
-        if tried[lane] == turn:
-            continue
-        for place in range(terms):
-            if bank[lane, place] != wanted:
-                continue
-            tried[lane] = turn
-            before = chosen[lane]
-            if before < 0 or _find_reader(bank[lane, before], turn, bank, chosen, tried):
-                chosen[lane] = place
-                return True
-            break
-    return False
