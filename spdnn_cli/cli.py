@@ -578,6 +578,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is to show here, not when Python ends
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

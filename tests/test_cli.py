@@ -345,11 +345,18 @@ def test_results_that_cannot_be_written_are_one_line(
     assert spdnn.files() == before
 
 
+def buffered() -> dict[str, str]:
+    """The environment, with a buffer for stdout as users have it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_stdout_that_cannot_be_written_is_one_line(spdnn: Spdnn) -> None:
     command = [sys.executable, "-m", "spdnn_cli", *spdnn.folders, "report"]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered()
+        )
 
     assert (done.returncode, done.stderr) == (1, "error: No space left on device.\n")
 
@@ -358,7 +365,9 @@ def test_stdout_that_nobody_reads_is_no_error(spdnn: Spdnn) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "spdnn_cli", *spdnn.folders, "report", "--format", "json"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, env=buffered()
+    )
     os.close(writer)
 
     assert (done.returncode, done.stderr) == (1, "")
