@@ -1,7 +1,7 @@
 // Folded layers that add up few values a class and then two sums a row: a team of threads takes one
 // image, or a few, through all of them.
 //
-// What it computes. For each layer, on class values (spdnn_cli/engines/cuda_gather_tables.py):
+// What it computes. For each layer, on class values (spdnn_cli/engines/cuda/gather_tables.py):
 //
 //     sums[c]   = values[i] + values[i'] + ...                    at most TERMS values of class c
 //     values[j] = clip((sums[a] + sums[b]) * weight + bias[j])    where the sum is not zero, else 0

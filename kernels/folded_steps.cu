@@ -1,6 +1,6 @@
 // Folded layers, IMAGES images at a time in the shared memory of a block, until each is finished.
 //
-// What it computes. For each layer, on class values (see spdnn_cli/steps.py):
+// What it computes. For each layer, on class values (see spdnn_cli/network/steps.py):
 //
 //     sums = gather @ values                   where the layer has a gather
 //     values = clip(apply @ sums + bias)       where the sum is not zero, else 0

@@ -24,7 +24,7 @@ from spdnn_cli.errors import ResultError, SpdnnError, VerificationError
 from spdnn_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from spdnn_cli.result import Result
+    from spdnn_cli.results.store import Result
 
 ENGINE_NAMES = (
     *("auto", "reference", "cpu-layered", "cpu"),
@@ -165,7 +165,7 @@ def fetch(
 ) -> None:
     """Download the raw files, resuming what was cut, into DATA_DIR/raw."""
     from spdnn_cli import display
-    from spdnn_cli import fetch as fetching
+    from spdnn_cli.challenge import fetch as fetching
 
     depths = tuple(int(depth) for depth in layers) or problem.LAYERS
     plan = fetching.plan_fetch(workspace.data_dir, source, neurons, depths, mirror)  # type: ignore[arg-type]
@@ -211,7 +211,8 @@ def convert(
     threads: int | None,
 ) -> None:
     """Turn raw files into one HDF5 file a problem, neuron{N}.h5."""
-    from spdnn_cli import display, flow
+    from spdnn_cli import commands as flow
+    from spdnn_cli import display
 
     neurons = flow.neurons_or_last(workspace, neurons)
     with display.work() as report:
@@ -318,7 +319,8 @@ def convert(
 @click.pass_obj
 def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
     """Run inference, verify it, and print the rate in TeraEdges/s."""
-    from spdnn_cli import display, flow
+    from spdnn_cli import commands as flow
+    from spdnn_cli import display
 
     with display.work() as report, display.layers() as progress:
         done = flow.infer(workspace, wanted, display.note, report, progress)
@@ -351,7 +353,8 @@ def verify(
     workspace: Workspace, result: Path | None, truth: Path | None, reference: bool, form: str
 ) -> None:
     """Compare the categories of a run (the last one) with the truth."""
-    from spdnn_cli import display, flow
+    from spdnn_cli import commands as flow
+    from spdnn_cli import display
 
     if truth is not None and reference:
         raise click.UsageError("--truth and --reference exclude each other")
@@ -385,11 +388,11 @@ def bench(
     It goes on where it stopped: what was done on this machine, by this program, is not run again.
     What failed is.
     """
-    from spdnn_cli import bench as benching
     from spdnn_cli import display
-    from spdnn_cli import report as reporting
-    from spdnn_cli import suite as suites
-    from spdnn_cli.result import load
+    from spdnn_cli.bench import suite as suites
+    from spdnn_cli.bench import suite_run as benching
+    from spdnn_cli.report import engines as reporting
+    from spdnn_cli.results.store import load
 
     opened = suites.SuiteFile(suites.find(file), infer.params)
     if listing:
@@ -449,17 +452,17 @@ def report(context: click.Context, form: str | None, plot: Path | None, page: Pa
             )
         return
     from spdnn_cli import display
-    from spdnn_cli import report as reporting
+    from spdnn_cli.report import engines as reporting
 
     results = _all_results(context.obj)
     tables = reporting.all_tables(results)
     if plot is not None:
-        from spdnn_cli import plots
+        from spdnn_cli.report import plots
 
         plots.draw(results, plot)
         display.note(f"Pictures: {plot}")
     if page is not None:
-        from spdnn_cli.page import write_page
+        from spdnn_cli.report.page import write_page
 
         write_page(results, tables, page)
         display.note(f"Page: {page}")
@@ -534,8 +537,8 @@ def compare(
     problem, engine and options. The exit code is 1 if a run of B is slower than A's by more than
     the threshold, and that for certain; or if its answer is wrong.
     """
-    from spdnn_cli import compare as comparing
     from spdnn_cli import display
+    from spdnn_cli.report import compare as comparing
 
     comparison = comparing.compare(before, after, threshold / 100)
     display.tables([comparison.table()], _form(context, form))
@@ -545,7 +548,7 @@ def compare(
 def _show_table(context: click.Context, form: str | None) -> None:
     """The table of the command in `context`."""
     from spdnn_cli import display
-    from spdnn_cli import report as reporting
+    from spdnn_cli.report import engines as reporting
 
     name, results = str(context.info_name), _all_results(context.obj)
     tables = reporting.TABLES[name](results)
@@ -563,7 +566,7 @@ def _form(context: click.Context, form: str | None) -> str | None:
 
 
 def _all_results(workspace: Workspace) -> list[Result]:
-    from spdnn_cli.result import load_all
+    from spdnn_cli.results.store import load_all
 
     results = load_all(workspace)
     if not results:

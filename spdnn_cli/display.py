@@ -23,15 +23,15 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 if TYPE_CHECKING:
-    from spdnn_cli.bench import Bench, Outcome
-    from spdnn_cli.convert import Report
-    from spdnn_cli.dataset import Dataset
-    from spdnn_cli.engines import Progress as LayerProgress
-    from spdnn_cli.fetch import FetchedFile, FetchPlan
-    from spdnn_cli.fetch import Progress as TransferProgress
-    from spdnn_cli.report import Table
-    from spdnn_cli.result import Result
-    from spdnn_cli.suite import Run, Suite
+    from spdnn_cli.bench.suite import Run, Suite
+    from spdnn_cli.bench.suite_run import Bench, Outcome
+    from spdnn_cli.challenge.convert import Report
+    from spdnn_cli.challenge.fetch import FetchedFile, FetchPlan
+    from spdnn_cli.challenge.fetch import Progress as TransferProgress
+    from spdnn_cli.engines.protocol import Progress as LayerProgress
+    from spdnn_cli.network.dataset import Dataset
+    from spdnn_cli.report.engines import Table
+    from spdnn_cli.results.store import Result
 
 FULL_WIDTH = 400
 """Columns off a terminal, where nothing is to be cut."""
@@ -104,7 +104,7 @@ def transfer() -> Iterator[TransferProgress]:
 
 def fetch_plan(plan: FetchPlan) -> None:
     """What is to be fetched, and how large it is, before the first byte."""
-    from spdnn_cli.download import readable_size
+    from spdnn_cli.challenge.download import readable_size
 
     for file in plan.files:
         note(f"{file.name}: {readable_size(file.size)}, {file.state}")
@@ -114,7 +114,7 @@ def fetch_plan(plan: FetchPlan) -> None:
 
 def fetched(files: Sequence[FetchedFile]) -> None:
     """The files that are there now."""
-    from spdnn_cli.download import readable_size
+    from spdnn_cli.challenge.download import readable_size
 
     for file in files:
         state = "fetched" if file.fetched else "was there"
@@ -243,7 +243,7 @@ def tables(made: Sequence[Table], form: str | None = None) -> None:
 
     Nothing said is "table" on a terminal, and "plain" elsewhere.
     """
-    from spdnn_cli.tables import FORMATS
+    from spdnn_cli.report.tables import FORMATS
 
     form = form or ("table" if _on_terminal(sys.stdout) else "plain")
     if form != "table":
@@ -323,7 +323,7 @@ def _duration(seconds: float) -> str:
 
 def bench_end(outcomes: Sequence[Outcome], results: Sequence[Result]) -> None:
     """What to know of a suite's runs beside their tables: which wobble, were skipped, or failed."""
-    from spdnn_cli.result import wobble
+    from spdnn_cli.results.store import wobble
 
     for found in results:
         warning = wobble(found.record)

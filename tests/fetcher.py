@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from file_server import FileServer
 
-from spdnn_cli import download, problem
+from spdnn_cli import problem
+from spdnn_cli.challenge import download
+from spdnn_cli.challenge.fetch import FetchedFile, FetchPlan, execute, plan_fetch
 from spdnn_cli.errors import FetchError
-from spdnn_cli.fetch import FetchedFile, FetchPlan, execute, plan_fetch
 
 ARCHIVE = "dnn/neuron1024.tar.gz"
 IMAGES = "mnist/sparse-images-1024.tsv.gz"

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spdnn_cli.fold import fold, make_network
-from spdnn_cli.network import Features, FoldedLayer, Layer, Network
+from spdnn_cli.network.fold import fold, make_network
+from spdnn_cli.network.layers import Features, FoldedLayer, Layer, Network
 
 Floats = NDArray[np.floating]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from spdnn_cli.result import Result
-from spdnn_cli.verify import categories_sha256, categories_text
+from spdnn_cli.results.store import Result
+from spdnn_cli.run.truth import categories_sha256, categories_text
 
 MACHINE = "1x-nvidia-h100-80gb-hbm3"
 ENGINES_THAT_FOLD = ("folded", "cpu")

@@ -17,13 +17,13 @@ import psutil
 import pytest
 from networks import bit_features, layer_of
 
-from spdnn_cli import bench as benching
-from spdnn_cli.bench import Bench, Outcome
+from spdnn_cli.bench import suite_run as benching
+from spdnn_cli.bench.suite import DEFAULT_TIME_LIMIT, Suite, SuiteFile, find
+from spdnn_cli.bench.suite_run import Bench, Outcome
 from spdnn_cli.cli import infer
-from spdnn_cli.dataset import write_dataset
 from spdnn_cli.errors import BenchError
-from spdnn_cli.fold import fold
-from spdnn_cli.suite import DEFAULT_TIME_LIMIT, Suite, SuiteFile, find
+from spdnn_cli.network.dataset import write_dataset
+from spdnn_cli.network.fold import fold
 from spdnn_cli.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]

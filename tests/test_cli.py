@@ -25,9 +25,9 @@ import numpy as np
 import pytest
 
 from spdnn_cli import cli, problem
-from spdnn_cli.dataset import open_dataset, write_dataset
-from spdnn_cli.fold import fold
-from spdnn_cli.network import Features, Layer
+from spdnn_cli.network.dataset import open_dataset, write_dataset
+from spdnn_cli.network.fold import fold
+from spdnn_cli.network.layers import Features, Layer
 
 CHALLENGE = Path(__file__).parents[2] / "shared" / "challenge"
 COMMANDS = ["bench", "convert", "fetch", "infer", "report", "verify"]

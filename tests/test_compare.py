@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from records import made, timed, written
 from test_cli import Outcome, run
 
-from spdnn_cli.compare import CONFIDENCE, LEAST_SAMPLES, Pair, compare
 from spdnn_cli.errors import ResultError
-from spdnn_cli.result import Result
+from spdnn_cli.report.compare import CONFIDENCE, LEAST_SAMPLES, Pair, compare
+from spdnn_cli.results.store import Result
 
 ONE_SECOND = (1.0,) * 5
 NO_DIFFERENCE = "no difference that the samples show"

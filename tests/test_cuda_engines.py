@@ -12,27 +12,22 @@ import pytest
 from hypothesis import given, settings
 from networks import bit_features, float_features, layer_of, network_of, problems
 
-from spdnn_cli import stream
-from spdnn_cli.engines import (
-    ENGINES,
-    EngineOptions,
-    Inference,
-    Shortcuts,
-    create,
-    cuda_folded,
-    cuda_folded_program,
-    cuda_gather_tables,
-    cuda_tuning,
-)
-from spdnn_cli.engines.cuda_common import import_cupy
-from spdnn_cli.engines.cuda_gather_tables import GatherShape
-from spdnn_cli.engines.cuda_tiled import TiledEngine
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.engines.cuda import folded as cuda_folded
+from spdnn_cli.engines.cuda import folded_program as cuda_folded_program
+from spdnn_cli.engines.cuda import gather_tables as cuda_gather_tables
+from spdnn_cli.engines.cuda import tuning as cuda_tuning
+from spdnn_cli.engines.cuda.device import import_cupy
+from spdnn_cli.engines.cuda.gather_tables import GatherShape
+from spdnn_cli.engines.cuda.tile import TileShape, Tiling
+from spdnn_cli.engines.cuda.tiled import TiledEngine
+from spdnn_cli.engines.protocol import EngineOptions, Inference, Shortcuts
+from spdnn_cli.engines.registry import ENGINES, create
 from spdnn_cli.errors import DeviceError, EngineError
-from spdnn_cli.fold import make_network
-from spdnn_cli.network import Features, Layer, Network
+from spdnn_cli.network.fold import make_network
+from spdnn_cli.network.layers import Features, Layer, Network
 from spdnn_cli.problem import YMAX
-from spdnn_cli.radixnet import official_layers
-from spdnn_cli.tile import TileShape, Tiling
+from spdnn_cli.run import stream
 
 CUDA_ENGINES = [name for name, entry in ENGINES.items() if entry.device == "cuda"]
 LAYERED = [name for name in CUDA_ENGINES if name != "folded"]

@@ -19,12 +19,13 @@ from cuda_on_cpu.compiler import LaunchError
 from hypothesis import given, settings
 from networks import problems
 
-from spdnn_cli import kernel_source
-from spdnn_cli.engines import EngineOptions, create
-from spdnn_cli.engines.cuda_gather_tables import GatherShape
-from spdnn_cli.engines.cuda_tuning import CANDIDATES
-from spdnn_cli.network import Features, Layer
-from spdnn_cli.tile import TileShape
+from spdnn_cli.engines.cuda import kernel_source
+from spdnn_cli.engines.cuda.gather_tables import GatherShape
+from spdnn_cli.engines.cuda.tile import TileShape
+from spdnn_cli.engines.cuda.tuning import CANDIDATES
+from spdnn_cli.engines.protocol import EngineOptions
+from spdnn_cli.engines.registry import create
+from spdnn_cli.network.layers import Features, Layer
 
 REVERSE, SHUFFLED = 1, 3
 BLOCK_BARRIER, WARP_BARRIER = "__syncthreads();", "__syncwarp();"

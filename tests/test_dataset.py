@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from networks import assert_same, bit_features, float_features, layer_of, random_matrix
 
-from spdnn_cli.dataset import (
+from spdnn_cli.challenge.digits import synthetic_features
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.errors import DataError
+from spdnn_cli.network.dataset import (
     Dataset,
     extend_dataset,
     layer_sha256,
     open_dataset,
     write_dataset,
 )
-from spdnn_cli.digits import synthetic_features
-from spdnn_cli.errors import DataError
-from spdnn_cli.fold import fold, keeps_saturated
-from spdnn_cli.network import Features, FoldedLayer
-from spdnn_cli.radixnet import official_layers
+from spdnn_cli.network.fold import fold, keeps_saturated
+from spdnn_cli.network.layers import Features, FoldedLayer
 
 YMAX = 32.0
 PROVENANCE = {"source": "test", "files": {"ä.gz": 17}}
@@ -119,7 +119,7 @@ def test_ranges_of_images_from_many_chunks(tmp_path: Path) -> None:
 def test_layers_that_lie_across_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entries: int
 ) -> None:
-    monkeypatch.setattr("spdnn_cli.dataset.BLOCK_ENTRIES", entries)
+    monkeypatch.setattr("spdnn_cli.network.dataset.BLOCK_ENTRIES", entries)
     layers = write(tmp_path / "data.h5").network().layers
     for k in (0, 4, 1, 3, 2, 0):
         assert_same(layers[k], LAYERS[k])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spdnn_cli.digits import _draw_line, _mix, synthetic_features
+from spdnn_cli.challenge.digits import _draw_line, _mix, synthetic_features
 from spdnn_cli.problem import NEURONS
 
 Uint8Array = npt.NDArray[np.uint8]

@@ -26,10 +26,10 @@ from fetcher import (
 )
 from file_server import Answer, FileServer
 
-from spdnn_cli import download
-from spdnn_cli.download import readable_size
+from spdnn_cli.challenge import download
+from spdnn_cli.challenge.download import readable_size
+from spdnn_cli.challenge.fetch import execute, plan_fetch
 from spdnn_cli.errors import FetchError
-from spdnn_cli.fetch import execute, plan_fetch
 
 
 @pytest.fixture(autouse=True)

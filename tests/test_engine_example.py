@@ -14,14 +14,16 @@ from networks import YMAX, network_of, plain_run, problems
 from test_docs import ROOT, blocks
 
 from spdnn_cli import engines
-from spdnn_cli.dataset import write_dataset
-from spdnn_cli.digits import synthetic_features
-from spdnn_cli.engines import EngineEntry, EngineOptions, Inference
-from spdnn_cli.fold import make_network
-from spdnn_cli.inference import RunOptions
-from spdnn_cli.inference import run as measured_run
-from spdnn_cli.network import Features, Layer, Network
-from spdnn_cli.radixnet import official_layers
+from spdnn_cli.challenge.digits import synthetic_features
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.engines import registry
+from spdnn_cli.engines.protocol import EngineOptions, Inference
+from spdnn_cli.engines.registry import EngineEntry, create
+from spdnn_cli.network.dataset import write_dataset
+from spdnn_cli.network.fold import make_network
+from spdnn_cli.network.layers import Features, Layer, Network
+from spdnn_cli.run.measure import RunOptions
+from spdnn_cli.run.measure import run as measured_run
 from spdnn_cli.workspace import Workspace
 
 NEURONS, DEPTH, IMAGES = 1024, 12, 300
@@ -37,7 +39,7 @@ def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / f"{where.module}.py").write_text(module, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "__path__", [str(folder), *engines.__path__])
-        patch.setitem(engines.ENGINES, name, where)
+        patch.setitem(registry.ENGINES, name, where)
         yield name
     sys.modules.pop(f"spdnn_cli.engines.{where.module}", None)
 
@@ -66,7 +68,7 @@ def test_places_that_name_an_engine_are_there() -> None:
 
 
 def run(name: str, network: Network, features: Features) -> Inference:
-    engine = engines.create(name, EngineOptions())
+    engine = create(name, EngineOptions())
     engine.prepare(network)
     engine.upload(features)
     return engine.infer()
@@ -94,7 +96,7 @@ def test_it_takes_any_network(name: str, problem: tuple[list[Layer], Features]) 
 def test_it_runs_again_and_takes_other_images(
     name: str, network: Network, digits: Features
 ) -> None:
-    engine = engines.create(name, EngineOptions())
+    engine = create(name, EngineOptions())
     engine.prepare(network)
     for first, last in ((0, IMAGES), (100, 250)):
         some = Features(digits.array[first:last], NEURONS)

@@ -20,13 +20,17 @@ from networks import (
     random_matrix,
 )
 
-from spdnn_cli import cli, convert, engines
-from spdnn_cli.digits import synthetic_features
-from spdnn_cli.engines import ENGINES, EngineOptions, Inference
+from spdnn_cli import cli
+from spdnn_cli.challenge import convert
+from spdnn_cli.challenge.digits import synthetic_features
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.engines import registry
+from spdnn_cli.engines.choice import choose
+from spdnn_cli.engines.protocol import EngineOptions, Inference
+from spdnn_cli.engines.registry import ENGINES, create
 from spdnn_cli.errors import EngineError
-from spdnn_cli.fold import make_network
-from spdnn_cli.network import Features, FoldedLayer, Layer, Network
-from spdnn_cli.radixnet import official_layers
+from spdnn_cli.network.fold import make_network
+from spdnn_cli.network.layers import Features, FoldedLayer, Layer, Network
 from spdnn_cli.timing import Stopwatch
 
 CPU_ENGINES = [name for name, entry in ENGINES.items() if entry.device == "cpu"]
@@ -37,7 +41,7 @@ Problem = tuple[list[Layer], Features]
 
 
 def run(name: str, network: Network, features: Features, **options: Any) -> Inference:
-    engine = engines.create(name, EngineOptions(**options))
+    engine = create(name, EngineOptions(**options))
     engine.prepare(network)
     engine.upload(features)
     return engine.infer()
@@ -139,7 +143,7 @@ def test_executed_edges_of_the_folded_engine_by_hand() -> None:
 def test_an_engine_runs_again_and_takes_other_inputs(name: str) -> None:
     random = np.random.default_rng(7)
     layers = [layer_of(random_matrix(random, 20, 20, 0.3, np.array([-1, 1])), -1.0)] * 3
-    engine = engines.create(name, EngineOptions(threads=2))
+    engine = create(name, EngineOptions(threads=2))
     engine.prepare(network_of(layers))
     for images in (40, 7, 90):
         bits = random.random((images, 20)) < 0.2
@@ -153,8 +157,8 @@ def test_an_engine_runs_again_and_takes_other_inputs(name: str) -> None:
 @pytest.mark.parametrize("name", CPU_ENGINES)
 def test_more_images_than_are_taken_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spdnn_cli.engines.reference.BYTES_AT_A_TIME", 8 * 30 * 50)
-    monkeypatch.setattr("spdnn_cli.engines.cpu_layered.STATE_BYTES", 2 * 4 * 16 * 30 * 3)
-    monkeypatch.setattr("spdnn_cli.engines.cpu_layered.KEPT_SHARE", 0)
+    monkeypatch.setattr("spdnn_cli.engines.cpu.layered.STATE_BYTES", 2 * 4 * 16 * 30 * 3)
+    monkeypatch.setattr("spdnn_cli.engines.cpu.layered.KEPT_SHARE", 0)
     random = np.random.default_rng(4)
     layers = [
         layer_of(random_matrix(random, 30, 30, 0.2, np.array([-1, 1])), -1.0) for _ in range(4)
@@ -170,7 +174,7 @@ def test_more_images_than_are_taken_at_a_time(name: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("name", CPU_ENGINES)
 def test_the_stopwatch_and_the_progress_are_told(name: str) -> None:
     stopwatch, told = Stopwatch(), []
-    engine = engines.create(
+    engine = create(
         name, EngineOptions(stopwatch=stopwatch, progress=lambda *what: told.append(what))
     )
     engine.prepare(network_of([layer_of([[1.0]]), layer_of([[1.0]])]))
@@ -224,7 +228,7 @@ def test_finished_images_leave_the_run() -> None:
 
 def test_shortcuts_say_what_is_skipped() -> None:
     def shortcuts(name: str, retire: bool) -> tuple[bool, bool, bool]:
-        taken = engines.create(name, EngineOptions(retire=retire)).shortcuts
+        taken = create(name, EngineOptions(retire=retire)).shortcuts
         return taken.dead_images_dropped, taken.twins_folded, taken.finished_images_retired
 
     for retire in (True, False):
@@ -435,33 +439,33 @@ def few_twins() -> Network:
 
 def test_auto_folds_the_official_network(official: Network) -> None:
     for device in (None, "cpu"):
-        choice = engines.choose("auto", device, "cpu", official)
+        choice = choose("auto", device, "cpu", official)
         assert (choice.engine, choice.device) == ("cpu", "cpu")
 
 
 def test_auto_folds_no_network_with_few_twins() -> None:
-    choice = engines.choose("auto", None, "cpu", few_twins())
+    choice = choose("auto", None, "cpu", few_twins())
     assert (choice.engine, choice.device) == ("cpu-layered", "cpu")
     assert "100.0%" in choice.reason
 
 
 def test_auto_looks_at_a_network_of_one_layer() -> None:
     network = network_of([layer_of(np.zeros((2, 2)))])
-    assert engines.choose("auto", "cpu", "cpu", network).engine == "cpu"
+    assert choose("auto", "cpu", "cpu", network).engine == "cpu"
 
 
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_an_engine_that_is_asked_for_brings_its_device(name: str) -> None:
-    choice = engines.choose(name, None, "cpu", few_twins())
+    choice = choose(name, None, "cpu", few_twins())
     assert (choice.engine, choice.device) == (name, ENGINES[name].device)
-    assert engines.choose(name, ENGINES[name].device, "cpu", few_twins()) == choice
+    assert choose(name, ENGINES[name].device, "cpu", few_twins()) == choice
 
 
 @pytest.mark.parametrize(("name", "device", "other"), [("cpu", "cpu", "cuda"),
                                                        ("tiled", "cuda", "cpu")])  # fmt: skip
 def test_an_engine_on_another_device(name: str, device: str, other: str) -> None:
     with pytest.raises(EngineError) as caught:
-        engines.choose(name, other, "cpu", few_twins())
+        choose(name, other, "cpu", few_twins())
     there = ", ".join(name for name, entry in ENGINES.items() if entry.device == other)
     assert str(caught.value) == (
         f"engine {name} runs on {device}, not on {other}. "
@@ -472,14 +476,14 @@ def test_an_engine_on_another_device(name: str, device: str, other: str) -> None
 def test_an_engine_that_is_not_there() -> None:
     wanted = f"there is no engine 'gpu'. Engines: {', '.join(ENGINES)}."
     with pytest.raises(EngineError) as caught:
-        engines.choose("gpu", None, "cpu", few_twins())
+        choose("gpu", None, "cpu", few_twins())
     assert str(caught.value) == wanted
     with pytest.raises(EngineError) as caught:
-        engines.create("gpu", EngineOptions())
+        create("gpu", EngineOptions())
     assert str(caught.value) == wanted
 
 
 def test_the_command_line_offers_every_engine_and_source() -> None:
     # cli.py repeats the names, so that --help need not import the engines.
-    assert set(cli.ENGINE_NAMES) == {"auto", *engines.ENGINES}
+    assert set(cli.ENGINE_NAMES) == {"auto", *registry.ENGINES}
     assert cli.SOURCE_NAMES == convert.SOURCES

@@ -30,9 +30,9 @@ from fetcher import (
 )
 from file_server import Answer, FileServer
 
-from spdnn_cli import download, fetch
+from spdnn_cli.challenge import download, fetch
+from spdnn_cli.challenge.fetch import FetchedFile, execute, plan_fetch
 from spdnn_cli.errors import FetchError
-from spdnn_cli.fetch import FetchedFile, execute, plan_fetch
 
 
 @pytest.fixture(autouse=True)

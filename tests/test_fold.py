@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from networks import any_layers, assert_same, layer_of, matrix_of, network_of, twin_layers
 
-from spdnn_cli.fold import fold, keeps_saturated, make_network, unfold
-from spdnn_cli.network import Layer
+from spdnn_cli.network.fold import fold, keeps_saturated, make_network, unfold
+from spdnn_cli.network.layers import Layer
 
 YMAX = 32.0
 
@@ -65,7 +65,9 @@ def test_a_layer_folded_by_hand() -> None:
 
 def test_colliding_hashes_cost_twins_but_no_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one hash for all rows, only the twins of the first one are found."""
-    monkeypatch.setattr("spdnn_cli.fold._hash_rows", lambda *rows: np.zeros(len(rows[-1]), "u8"))
+    monkeypatch.setattr(
+        "spdnn_cli.network.fold._hash_rows", lambda *rows: np.zeros(len(rows[-1]), "u8")
+    )
     layer = layer_of([[1, 0], [0, 2], [1, 0], [0, 2], [1, 0]], np.array([1, 1, 1, 1, 2]))
     folded = fold(layer)
     assert folded.output_class.tolist() == [0, 1, 0, 2, 3]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spdnn_cli import problem
-from spdnn_cli.engines.cuda_folded_tables import STEP, ShiftShape, step_tables
-from spdnn_cli.fold import fold, make_network
-from spdnn_cli.network import Features, Layer
-from spdnn_cli.radixnet import official_layers
-from spdnn_cli.steps import Product, Step, Steps
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.engines.cuda.folded_tables import STEP, ShiftShape, step_tables
+from spdnn_cli.network.fold import fold, make_network
+from spdnn_cli.network.layers import Features, Layer
+from spdnn_cli.network.steps import Product, Step, Steps
 
 
 def decoded(tables: list[np.ndarray], k: int, name: str, columns: int) -> np.ndarray:

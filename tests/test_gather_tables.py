@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from networks import layer_of
 
-from spdnn_cli.engines import cuda_gather_tables
-from spdnn_cli.engines.cuda_gather_tables import (
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.engines.cuda import gather_tables as cuda_gather_tables
+from spdnn_cli.engines.cuda.gather_tables import (
     ONE_IMAGE,
     SEVERAL_IMAGES,
     GatherShape,
     GatherTables,
     gather_tables,
 )
-from spdnn_cli.fold import fold, make_network
-from spdnn_cli.network import FoldedLayer, Layer, Network
-from spdnn_cli.radixnet import official_layers
+from spdnn_cli.network.fold import fold, make_network
+from spdnn_cli.network.layers import FoldedLayer, Layer, Network
 
 NEVER = np.zeros(100, np.bool_)
 

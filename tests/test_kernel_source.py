@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from spdnn_cli import kernel_source
-from spdnn_cli.engines.cuda_tuning import CANDIDATES
+from spdnn_cli.engines.cuda import kernel_source
+from spdnn_cli.engines.cuda.kernel_source import compiler_options, kernels_folder, kernels_sha256
+from spdnn_cli.engines.cuda.tuning import CANDIDATES
 from spdnn_cli.errors import EngineError
-from spdnn_cli.kernel_source import compiler_options, kernels_folder, kernels_sha256
 
 CHECKOUT = Path(__file__).parents[1]
 ARCHITECTURES = ("70", "75", "80", "90")

@@ -21,11 +21,11 @@ import psutil
 import pytest
 from networks import bit_features, layer_of
 
-from spdnn_cli import dataset
-from spdnn_cli.dataset import write_dataset
-from spdnn_cli.fold import fold
-from spdnn_cli.network import Layer
-from spdnn_cli.worker import share
+from spdnn_cli.network import dataset
+from spdnn_cli.network.dataset import write_dataset
+from spdnn_cli.network.fold import fold
+from spdnn_cli.network.layers import Layer
+from spdnn_cli.partition import share
 
 NEURONS, IMAGES, LAYERS = 64, 101, 5
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -34,7 +34,8 @@ FOREVER = "1000000000"
 WIDE, MARGIN = 1 << 20, 1 << 28
 """A layer so wide that its values do not fit in so many bytes."""
 ANOTHER_FILE = """
-from spdnn_cli import cli, mpi
+from spdnn_cli import cli
+from spdnn_cli.run import mpi
 opened = mpi.open_dataset
 mpi.open_dataset = lambda path: opened(path.with_name("other.h5"))
 cli.main()

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from spdnn_cli.challenge.mnist import official_features, read_mnist
 from spdnn_cli.errors import DataError
-from spdnn_cli.mnist import official_features, read_mnist
 from spdnn_cli.problem import INPUT_NONZEROS, MNIST_MD5, NEURONS
 
 MNIST = Path(__file__).parents[2] / "shared" / "challenge" / "train-images-idx3-ubyte.gz"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import bit_features, float_features
 
-from spdnn_cli.network import Features, FoldedLayer, Layer, Network
+from spdnn_cli.network.layers import Features, FoldedLayer, Layer, Network
 
 
 def test_edges_in_any_order_become_rows() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spdnn_cli import engines, problem
-from spdnn_cli.convert import convert
-from spdnn_cli.dataset import Dataset
-from spdnn_cli.engines import EngineOptions
-from spdnn_cli.verify import difference, known_truth
+from spdnn_cli import problem
+from spdnn_cli.challenge.convert import convert
+from spdnn_cli.engines.choice import choose
+from spdnn_cli.engines.protocol import EngineOptions
+from spdnn_cli.engines.registry import create
+from spdnn_cli.network.dataset import Dataset
+from spdnn_cli.run.truth import difference, known_truth
 from spdnn_cli.workspace import Workspace
 
 LAYERS = 120
@@ -45,7 +47,7 @@ def test_the_data_are_known_as_the_official(workspace: Workspace, dataset: Datas
 def test_the_categories_are_the_official(
     name: str, workspace: Workspace, dataset: Dataset, challenge: Path
 ) -> None:
-    engine = engines.create(name, EngineOptions(threads=2))
+    engine = create(name, EngineOptions(threads=2))
     engine.prepare(dataset.network())
     engine.upload(dataset.features())
     found = engine.infer()
@@ -68,4 +70,4 @@ def test_the_categories_are_the_official(
 
 
 def test_auto_takes_the_folding_engine(dataset: Dataset) -> None:
-    assert engines.choose("auto", "cpu", "cpu", dataset.network()).engine == "cpu"
+    assert choose("auto", "cpu", "cpu", dataset.network()).engine == "cpu"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from records import made, on_devices
 
-from spdnn_cli import page
 from spdnn_cli.errors import ResultError
-from spdnn_cli.plots import alive, style
-from spdnn_cli.tables import Table
+from spdnn_cli.report import page
+from spdnn_cli.report.plots import alive, style
+from spdnn_cli.report.tables import Table
 
 pytest.importorskip("matplotlib", reason="the page has pictures: pip install 'spdnn[plot]'")
 

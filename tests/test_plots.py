@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 import pytest
 from records import MACHINE, made, on_devices, traced
 
-from spdnn_cli import plots, roofline
 from spdnn_cli.errors import ResultError
-from spdnn_cli.peers import Peer
-from spdnn_cli.plots import alive, labels, scaling, style, throughput
-from spdnn_cli.plots import roofline as roofline_picture
-from spdnn_cli.plots.sheet import Picture
-from spdnn_cli.result import Result
+from spdnn_cli.report import plots, roofline
+from spdnn_cli.report.peers import Peer
+from spdnn_cli.report.plots import alive, labels, scaling, style, throughput
+from spdnn_cli.report.plots import roofline as roofline_picture
+from spdnn_cli.report.plots.sheet import Picture
+from spdnn_cli.results.store import Result
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install 'spdnn[plot]'")
 
@@ -609,7 +609,7 @@ def test_failed_drawing_leaves_the_old_file(
 
 
 def test_committed_results_fill_the_pictures() -> None:
-    from spdnn_cli.result import load_all
+    from spdnn_cli.results.store import load_all
     from spdnn_cli.workspace import Workspace
 
     root = Path(__file__).parents[1]

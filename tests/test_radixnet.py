@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from networks import assert_same
 
-from spdnn_cli.fold import fold, unfold
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.network.fold import fold, unfold
 from spdnn_cli.problem import BIAS, NEURONS
-from spdnn_cli.radixnet import official_layers
 
 
 def in_edges(neurons: int, layer: int) -> list[list[int]]:

@@ -20,12 +20,14 @@ from click.testing import CliRunner
 from records import made
 from test_docs import FENCED, PAGES, ROOT, blocks
 
-from spdnn_cli import peers, problem, runs
+from spdnn_cli import problem
 from spdnn_cli.cli import cli
-from spdnn_cli.engines import ENGINES
-from spdnn_cli.result import Result, load_all
-from spdnn_cli.runs import Record
-from spdnn_cli.tables import Table, grid
+from spdnn_cli.engines.registry import ENGINES
+from spdnn_cli.report import peers
+from spdnn_cli.report.tables import Table, grid
+from spdnn_cli.results import describe as runs
+from spdnn_cli.results.describe import Record
+from spdnn_cli.results.store import Result, load_all
 from spdnn_cli.workspace import Workspace
 
 README = ROOT / "README.md"

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import assert_same, network_of, plain_run, plain_values, problems
 
-from spdnn_cli import engines
-from spdnn_cli.engines import EngineOptions
+from spdnn_cli.engines.protocol import EngineOptions
+from spdnn_cli.engines.registry import create
 from spdnn_cli.errors import EngineError
-from spdnn_cli.network import Features, Layer
-from spdnn_cli.rebalance import Rebalanced, moves
-from spdnn_cli.worker import Alone
+from spdnn_cli.network.layers import Features, Layer
+from spdnn_cli.run.rank import Alone
+from spdnn_cli.run.rebalance import Rebalanced, moves
 
 Problem = tuple[list[Layer], Features]
 
@@ -68,7 +68,7 @@ def test_some_layers_of_a_network(problem: Problem, data: st.DataObject) -> None
 @given(problem=problems(exact=True), threads=st.integers(1, 3))
 def test_values_of_the_live_images(problem: Problem, threads: int) -> None:
     layers, features = problem
-    engine = engines.create("cpu-layered", EngineOptions(threads=threads, keep_values=True))
+    engine = create("cpu-layered", EngineOptions(threads=threads, keep_values=True))
     engine.prepare(network_of(layers))
     engine.upload(features)
     inference = engine.infer()
@@ -81,7 +81,7 @@ def test_values_of_the_live_images(problem: Problem, threads: int) -> None:
 def test_two_parts_find_what_one_run_finds(problem: Problem, data: st.DataObject) -> None:
     layers, features = problem
     layer = data.draw(st.integers(0, len(layers) + 1))
-    make = partial(engines.create, "cpu-layered")
+    make = partial(create, "cpu-layered")
     seen: list[int] = []
     options = EngineOptions(progress=lambda done, images: seen.append(done))
     if not 0 < layer < len(layers):

@@ -17,9 +17,12 @@ import pytest
 from records import MACHINE, made, on_devices, timed, written
 from test_cli import Outcome, run
 
-from spdnn_cli import peers, problem, report, runs
-from spdnn_cli.result import Result
-from spdnn_cli.tables import FORMATS, Table
+from spdnn_cli import problem
+from spdnn_cli.report import engines as report
+from spdnn_cli.report import peers
+from spdnn_cli.report.tables import FORMATS, Table
+from spdnn_cli.results import describe as runs
+from spdnn_cli.results.store import Result
 
 ROOT = Path(__file__).parents[1]
 PROBLEM = ["neurons", "layers", "images", "data"]

@@ -20,7 +20,7 @@ from records import made, on_devices, traced
 from test_cli import Outcome, run
 from test_page import Page
 
-from spdnn_cli.result import Result
+from spdnn_cli.results.store import Result
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install 'spdnn[plot]'")
 

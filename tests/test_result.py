@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spdnn_cli import result
 from spdnn_cli.errors import ResultError
-from spdnn_cli.result import Result, load, load_all, save, wobble
-from spdnn_cli.verify import categories_sha256
+from spdnn_cli.results import store as result
+from spdnn_cli.results.store import Result, load, load_all, save, wobble
+from spdnn_cli.run.truth import categories_sha256
 from spdnn_cli.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from records import made, on_devices, timed, traced, written
 from test_cli import run
 
-from spdnn_cli import scaling
 from spdnn_cli.errors import ResultError
-from spdnn_cli.result import Result
-from spdnn_cli.scaling import PARTITIONS, Model, Point, all_series, fit, share, work_of_ranks
-from spdnn_cli.tables import Table
+from spdnn_cli.report import scaling
+from spdnn_cli.report.scaling import PARTITIONS, Model, Point, all_series, fit, share, work_of_ranks
+from spdnn_cli.report.tables import Table
+from spdnn_cli.results.store import Result
 
 LIFETIMES = [4, 1, 2, 1, 3, 1]
 """Six images: 12 image-layers. The second, fourth and last die in the first layer, and so on."""

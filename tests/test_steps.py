@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from networks import any_layers, layer_of, matrix_of, network_of, random_matrix, twin_layers
 from numpy.typing import NDArray
 
-from spdnn_cli.fold import fold, make_network
-from spdnn_cli.network import Layer
-from spdnn_cli.problem import NEURONS
-from spdnn_cli.radixnet import official_layers
-from spdnn_cli.steps import (
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.network.fold import fold, make_network
+from spdnn_cli.network.layers import Layer
+from spdnn_cli.network.steps import (
     Product,
     Step,
     Steps,
@@ -21,6 +20,7 @@ from spdnn_cli.steps import (
     leading_shift_layers,
     make_step,
 )
+from spdnn_cli.problem import NEURONS
 
 Floats = NDArray[np.float64]
 

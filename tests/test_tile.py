@@ -8,11 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import any_layers, layer_of, matrix_of, random_matrix
 
-from spdnn_cli.errors import EngineError
-from spdnn_cli.fold import unfold
-from spdnn_cli.network import Int32, Layer
-from spdnn_cli.radixnet import official_layers
-from spdnn_cli.tile import (
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.engines.cuda.tile import (
     STEPS,
     WARP,
     TiledLayer,
@@ -21,6 +18,9 @@ from spdnn_cli.tile import (
     parse_tiling,
     tile_layer,
 )
+from spdnn_cli.errors import EngineError
+from spdnn_cli.network.fold import unfold
+from spdnn_cli.network.layers import Int32, Layer
 
 Edges = dict[tuple[int, int], float]
 

@@ -9,19 +9,20 @@ from hypothesis import strategies as st
 from networks import YMAX, bit_features, float_features, layer_of, matrix_of, network_of, problems
 from numpy.typing import NDArray
 
-from spdnn_cli import engines, trace
-from spdnn_cli.digits import synthetic_features
-from spdnn_cli.engines import EngineOptions
-from spdnn_cli.fold import fold, make_network
-from spdnn_cli.network import Bools, Features, Layer, Network
-from spdnn_cli.radixnet import official_layers
+from spdnn_cli.challenge.digits import synthetic_features
+from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.engines.protocol import EngineOptions
+from spdnn_cli.engines.registry import create
+from spdnn_cli.network.fold import fold, make_network
+from spdnn_cli.network.layers import Bools, Features, Layer, Network
+from spdnn_cli.run import lifetimes as trace
 
 Problem = tuple[list[Layer], Features]
 
 
 def alive_after(network: Network, layers: int, features: Features) -> Bools:
     """Which images the reference engine has alive after the first `layers` layers."""
-    engine = engines.create("reference", EngineOptions())
+    engine = create("reference", EngineOptions())
     engine.prepare(make_network(list(network.layers[:layers]), network.ymax))
     engine.upload(features)
     alive = np.zeros(features.images, np.bool_)

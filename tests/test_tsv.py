@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from spdnn_cli import tsv
+from spdnn_cli.challenge import tsv
+from spdnn_cli.challenge.tsv import LayerEdges
 from spdnn_cli.errors import DataError
-from spdnn_cli.tsv import LayerEdges
 
 TRUTH = Path(__file__).parents[2] / "shared" / "challenge" / "neuron1024-l120-categories.tsv"
 AGAIN = "Delete it and run `spdnn fetch` again."

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from spdnn_cli.engines import EngineOptions, Inference, Shortcuts
-from spdnn_cli.fold import unfold
-from spdnn_cli.network import Features, Network
+from spdnn_cli.engines.protocol import EngineOptions, Inference, Shortcuts
+from spdnn_cli.network.fold import unfold
+from spdnn_cli.network.layers import Features, Network
 
 BYTES_AT_A_TIME = 1 << 29
 """Size of one float64 array of values: more images than fit are taken in turn."""

@@ -1,0 +1,1 @@
+"""Suites of runs: bench.yaml, each run in its own process."""

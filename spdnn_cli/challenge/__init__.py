@@ -1,0 +1,1 @@
+"""The challenge's data: raw files, regenerated inputs and networks, their conversion."""

@@ -1,0 +1,276 @@
+"""What the commands do, step by step, for any caller: choose the data, run, verify, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from spdnn_cli import machine, problem
+from spdnn_cli.challenge.convert import (
+    DEFAULT_SEED,
+    SOURCES,
+    Report,
+    available_source,
+    convert,
+    to_tsv,
+)
+from spdnn_cli.engines.cuda.tile import Tiling, parse_tiling
+from spdnn_cli.engines.protocol import EngineOptions, Progress
+from spdnn_cli.engines.registry import ENGINES, create
+from spdnn_cli.errors import DataError, DeviceError, ResultError
+from spdnn_cli.network.dataset import Dataset, open_dataset
+from spdnn_cli.results import store as result
+from spdnn_cli.run import measure as inference
+from spdnn_cli.run import mpi
+from spdnn_cli.run.rank import FEATURE_BYTES
+from spdnn_cli.run.truth import Truth, difference, known_truth, read_truth
+from spdnn_cli.workspace import Workspace
+
+Note = Callable[[str], None]
+"""Told, in one sentence, of a choice that the user did not make."""
+
+
+def neurons_or_last(workspace: Workspace, neurons: int | None) -> int:
+    """The problem asked for, or the one fetched or converted last, or the smallest."""
+    return neurons or workspace.last_neurons() or problem.NEURONS[0]
+
+
+def convert_from(
+    workspace: Workspace,
+    neurons: int,
+    layers: int,
+    source: str | None,
+    seed: int | None,
+    *,
+    threads: int | None,
+    report: Report,
+) -> Dataset:
+    """Convert from the source asked for; else from what was fetched, or as the dataset was made.
+
+    Raises:
+        DataError: none of these is known, or a file is damaged.
+    """
+    made = _dataset(workspace, neurons).provenance if workspace.dataset(neurons).exists() else {}
+    source = source or available_source(workspace, neurons) or made.get("source")
+    if seed is None and source == made.get("source"):
+        seed = made.get("seed")
+    if source not in SOURCES:
+        raise DataError(
+            f"there is nothing to convert for N={neurons} below {workspace.raw}",
+            hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
+        )
+    return convert(
+        workspace,
+        neurons,
+        layers,
+        source,
+        seed=DEFAULT_SEED if seed is None else seed,
+        threads=threads or machine.available_cores(),
+        report=report,
+    )
+
+
+def write_tsv(
+    workspace: Workspace, neurons: int, layers: int, folder: Path, report: Report
+) -> list[Path]:
+    """Write a dataset as official files below `folder`; as many layers as asked for and there."""
+    dataset = _dataset(workspace, neurons)
+    return to_tsv(dataset, min(layers, dataset.layers), folder, report)
+
+
+def _dataset(workspace: Workspace, neurons: int) -> Dataset:
+    """The dataset of a problem.
+
+    Raises:
+        DataError: it is missing or damaged, or its name tells another problem than it holds.
+    """
+    dataset = open_dataset(workspace.dataset(neurons))
+    if dataset.neurons != neurons:
+        raise DataError(
+            f"has {dataset.neurons} neurons; its name says {neurons}",
+            path=dataset.path,
+            hint="Rename it or delete it, and convert the data again.",
+        )
+    return dataset
+
+
+def infer(
+    workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report, progress: Progress
+) -> tuple[dict[str, Any], Path] | None:
+    """Find or make the dataset, run, verify and save.
+
+    Args:
+        workspace: where data and results are.
+        wanted: the options of `spdnn infer`, by name.
+        note: told which data was taken, where the user did not say.
+        report: told of a conversion's progress.
+        progress: told of the run's.
+
+    Returns:
+        The record and the result file's path; None on the ranks of an MPI job other than 0.
+    """
+    options = inference.RunOptions(
+        layers=wanted["layers"],
+        images=wanted["images"],
+        engine=wanted["engine"],
+        device=_device(wanted),
+        threads=wanted["threads"] or 0,
+        device_memory=wanted["device_memory"],
+        retire=wanted["retire"],
+        warmup=wanted["warmup"],
+        repeat=wanted["repeat"],
+        partition=wanted["partition"],
+        tiling=_tiling(wanted["tile"], wanted["features"]),
+        features=wanted["features"],
+        trace=wanted["trace"],
+        rebalance=wanted["rebalance"],
+    )
+    how = inference.Launch(wanted["gpus"] or wanted["workers"] or 1, wanted["broadcast"])
+
+    def find() -> Dataset:
+        if wanted["path"] is not None:
+            return open_dataset(wanted["path"])
+        return _find_dataset(workspace, wanted, note, report)
+
+    measured = inference.run(workspace, find, options, how, progress)
+    if measured is None:
+        return None
+    record, folder = measured.record, machine.folder_name(measured.record["device"])
+    saved = result.save(workspace, folder, record, measured.categories, measured.lifetimes)
+    return record, saved
+
+
+def _tiling(shape: str, features: str) -> Tiling | None:
+    return None if shape == "auto" else parse_tiling(shape, FEATURE_BYTES[features])
+
+
+def _device(wanted: dict[str, Any]) -> str:
+    """The device to run on, checked against what is present.
+
+    Raises:
+        DeviceError: it is not present, or not as often as asked for.
+    """
+    if mpi.ranks() > 1 and (wanted["gpus"] or wanted["workers"]):
+        raise DeviceError(
+            "under MPI each rank is a worker, and runs on one device",
+            hint="Leave out --gpus and --workers.",
+        )
+    if wanted["broadcast"] and mpi.ranks() == 1:
+        raise DeviceError("--broadcast is for MPI, and this is no rank of an MPI job")
+    gpus = wanted["gpus"]
+    present = len(machine.gpus())
+    if gpus is not None and gpus > present:
+        raise DeviceError(
+            f"{gpus} GPUs were asked for, this machine has {present}",
+            hint="Leave out --gpus to use the best device present.",
+        )
+    named = ENGINES[wanted["engine"]].device if wanted["engine"] in ENGINES else None
+    device = "cuda" if gpus is not None else wanted["device"] or named or machine.best_device()
+    if device == "cuda" and not present:
+        raise DeviceError("there is no NVIDIA GPU on this machine", hint="Use --device cpu.")
+    if device == "cuda" and wanted["workers"]:
+        raise DeviceError(
+            "--workers is for the CPU", hint="Say --gpus for GPUs, or add --device cpu."
+        )
+    return device
+
+
+def _find_dataset(
+    workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report
+) -> Dataset:
+    """The dataset of the problem; converted, or made, where it is not there yet."""
+    neurons = neurons_or_last(workspace, wanted["neurons"])
+    if wanted["neurons"] is None and workspace.last_neurons() is not None:
+        note(f"Problem: N={neurons}, the last one fetched or converted.")
+    path, seed = workspace.dataset(neurons), wanted["seed"]
+    source = "synthetic" if seed is not None else available_source(workspace, neurons)
+    if path.exists():
+        dataset = _dataset(workspace, neurons)
+        made = dataset.provenance
+        outdated = made.get("source") == "synthetic" and source in ("mnist", "tsv")
+        if not outdated and (seed is None or made.get("seed") == seed):
+            return dataset
+    if source is None:
+        source = "synthetic"
+        note(
+            "No dataset here: drawing synthetic digits for the official network. "
+            f"For the official inputs, run: spdnn fetch --neurons {neurons}"
+        )
+    else:
+        note(f"Converting N={neurons} from {source} into {path}, once.")
+    layers = max(wanted["layers"] or 0, problem.LAYERS[-1])
+    return convert_from(
+        workspace, neurons, layers, source, seed, threads=wanted["threads"], report=report
+    )
+
+
+def verify(
+    workspace: Workspace,
+    path: Path | None,
+    truth_file: Path | None,
+    reference: bool,
+    note: Note,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Compare a result's categories with the truth, and note the outcome in the result file.
+
+    Args:
+        workspace: where data and results are.
+        path: the result; None: the last one.
+        truth_file: an official categories file, or None.
+        reference: whether to run the reference engine.
+        note: told what is compared.
+        progress: told how far the reference engine is.
+
+    Raises:
+        ResultError: there is no such result.
+        DataError: the dataset is gone, or has changed since.
+    """
+    found = result.load(path) if path is not None else _last_result(workspace)
+    record, categories = found.record, found.categories()
+    if truth_file is not None:
+        truth = read_truth(truth_file, record["neurons"], record["layers"], record["images"])
+    else:
+        dataset = _dataset_of(workspace, record)
+        present = min(record["images"], dataset.images)  # more: they came again and again
+        known = known_truth(workspace, dataset, record["layers"], present)
+        if reference or known is None:
+            note("Running the reference engine; it is slow.")
+            known = _reference_truth(dataset, record, progress)
+        truth = known
+    wrong = difference(categories, truth)
+    outcome = {"verified": wrong is None, "verified_against": truth.source, "difference": wrong}
+    result.update(found, outcome)
+    kept = {key: record[key] for key in ("neurons", "layers", "images", "engine", "survivors")}
+    return {"result": str(found.path), **kept, **outcome}
+
+
+def _last_result(workspace: Workspace) -> result.Result:
+    results = result.load_all(workspace)
+    if not results:
+        raise ResultError(
+            f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."
+        )
+    return results[-1]
+
+
+def _dataset_of(workspace: Workspace, record: dict[str, Any]) -> Dataset:
+    """The dataset that a result was made from, if it is still the same."""
+    dataset = open_dataset(workspace.data_dir / record["dataset"]["file"])
+    same = dataset.features_sha256 == record["dataset"]["features_sha256"]
+    if not same or dataset.network_sha256(record["layers"]) != record["dataset"]["network_sha256"]:
+        raise DataError(
+            "is not the dataset that the result was made from any more",
+            path=dataset.path,
+            hint="Run spdnn infer again.",
+        )
+    return dataset
+
+
+def _reference_truth(dataset: Dataset, record: dict[str, Any], progress: Progress) -> Truth:
+    engine = create("reference", EngineOptions(progress=progress))
+    engine.prepare(dataset.network(record["layers"]))
+    engine.upload(dataset.features(0, record["images"]))
+    categories = engine.infer().categories
+    return Truth("the reference engine (float64)", len(categories), categories=categories)

@@ -1,0 +1,64 @@
+"""The choice of `auto`: which engine runs, on which device, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spdnn_cli.engines.registry import ENGINES
+from spdnn_cli.errors import EngineError
+from spdnn_cli.network.layers import Network
+
+MOST_FOLDED_SHARE = 0.5
+"""`auto` folds where the cores keep no more than this share of the edges."""
+MOST_FOLDED_VALUES = 12_000
+"""Two copies of so many values of an image fit in 96 KiB of shared memory."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine that runs, on which device, and why."""
+
+    engine: str
+    device: str
+    reason: str
+
+
+def choose(name: str, device: str | None, best_device: str, network: Network) -> Choice:
+    """Settle the engine and the device.
+
+    Args:
+        name: an engine, or "auto".
+        device: "cpu", "cuda", or None: that of the engine, and `best_device` for "auto".
+        best_device: the best that is present.
+        network: what is to run; `auto` looks at its first layers.
+
+    Raises:
+        EngineError: there is no such engine, or it does not run on the device.
+    """
+    if name == "auto":
+        return _best(device or best_device, network)
+    if name not in ENGINES:
+        raise EngineError(f"there is no engine {name!r}", hint=f"Engines: {', '.join(ENGINES)}.")
+    if device not in (None, ENGINES[name].device):
+        raise EngineError(
+            f"engine {name} runs on {ENGINES[name].device}, not on {device}",
+            hint=f"Leave out --device, or choose one of {', '.join(_on(str(device)))}.",
+        )
+    return Choice(name, ENGINES[name].device, "asked for")
+
+
+def _best(device: str, network: Network) -> Choice:
+    first = network.layers[: min(2, network.depth)]
+    share = sum(layer.core.edges for layer in first) / max(1, sum(layer.edges for layer in first))
+    left = f"{share:.1%} of the first layers' edges are left"
+    folded, plain = ("folded", "tiled") if device == "cuda" else ("cpu", "cpu-layered")
+    if share > MOST_FOLDED_SHARE:
+        return Choice(plain, device, f"there are few twins to fold: {left}")
+    widest = max(layer.core.outputs for layer in first)
+    if device == "cuda" and widest > MOST_FOLDED_VALUES:
+        left += f"; layer by layer: {widest} values of an image do not fit on the chip"
+    return Choice(folded, device, f"folding twins, {left}")
+
+
+def _on(device: str) -> list[str]:
+    return [name for name, entry in ENGINES.items() if entry.device == device]

@@ -1,0 +1,1 @@
+"""Engines on an NVIDIA GPU: CuPy raw kernels from `kernels/`."""

@@ -1,0 +1,99 @@
+"""The protocol that all engines keep: what they are given, and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from spdnn_cli.engines.cuda.tile import Tiling
+from spdnn_cli.network.layers import Features, Float32, Int32, Network
+from spdnn_cli.timing import Stopwatch
+
+Progress = Callable[[int, int], None]
+"""Called with the number of layers done and of images still alive."""
+
+
+@dataclass(frozen=True)
+class Shortcuts:
+    """What an engine may skip. Every result names these three."""
+
+    dead_images_dropped: bool
+    twins_folded: bool
+    finished_images_retired: bool
+
+    def with_twins_folded(self) -> Shortcuts:
+        """The same, on a folded network."""
+        return replace(self, twins_folded=True)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine is to run.
+
+    Attributes:
+        threads: CPU threads.
+        retire: whether finished (dead or finally saturated) images may leave the run, for engines
+            that can tell; False: only dead ones.
+        stopwatch: where the engine books the time of its stages.
+        progress: told how far the run is; None: nobody.
+        device_memory: bytes of device memory that a CUDA engine may use; None: what is free.
+        tiling: how `tiled` is to tile; None: as is fastest on the device.
+        feature_bytes: of a value that `tiled` stores between layers: 4 (float32) or 2 (float16).
+        keep_values: whether the outcome holds the values of the live images; for engines of
+            `rebalance.ENGINES`.
+        replays: whether an upload is inferred more than once, so that recording the run for a
+            replay pays (CUDA graphs).
+    """
+
+    threads: int = 1
+    retire: bool = True
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    progress: Progress | None = None
+    device_memory: int | None = None
+    tiling: Tiling | None = None
+    feature_bytes: int = 4
+    keep_values: bool = False
+    replays: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """The outcome of one run.
+
+    Attributes:
+        categories: int32, ascending: the images, from 0, with a non-zero entry after the last
+            layer.
+        executed_edges: multiply-adds (and adds of a gather) that ran, for live images.
+        alive: for each layer that ran, how many images were alive after it. A layer that did not
+            run has no entry: by then every image had finished.
+        values: float32 (categories, neurons): the values of those images after the last layer;
+            None: they were not asked for.
+    """
+
+    categories: Int32
+    executed_edges: int
+    alive: tuple[int, ...]
+    values: Float32 | None = None
+
+
+class Engine(Protocol):
+    """One way to run a network. An engine knows nothing of files or processes.
+
+    The verbs come in this order; `infer` may be called again and again, and each call does all of
+    the work. Layers may also be read and prepared inside `infer`, when only the run can tell that
+    they are needed; the stopwatch keeps the stages apart.
+    """
+
+    shortcuts: Shortcuts
+
+    def __init__(self, options: EngineOptions) -> None: ...
+
+    def prepare(self, network: Network) -> None:
+        """Compile kernels, and bring the network into the engine's own form."""
+
+    def upload(self, features: Features) -> None:
+        """Bring the inputs to the device, in the engine's own input layout."""
+
+    def infer(self) -> Inference:
+        """Run the network: features on the device to categories on the host."""

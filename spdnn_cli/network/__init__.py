@@ -1,0 +1,1 @@
+"""A network and its inputs: arrays, folding, the dataset file."""

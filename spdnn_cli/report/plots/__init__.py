@@ -1,0 +1,70 @@
+"""Pictures from result files, in this order: throughput, images alive, scaling, roofline.
+
+Each has a module, whose `picture` describes it from the results that can fill it; None: none can.
+Runs of unlike machines never share a panel, and neither do measured and published numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spdnn_cli.atomic import written_aside
+from spdnn_cli.errors import ResultError
+from spdnn_cli.report import peers
+from spdnn_cli.report.plots import alive, roofline, scaling, throughput
+from spdnn_cli.report.plots.sheet import Picture, import_figure, sheet
+from spdnn_cli.results.store import Result
+
+SUFFIXES = (".svg", ".png")
+DOTS_PER_INCH = 200
+
+
+def pictures(results: Sequence[Result]) -> list[Picture]:
+    """Every picture that the results can fill."""
+    made = (
+        throughput.picture(results, peers.load()),
+        alive.picture(results),
+        scaling.picture(results),
+        roofline.picture(results),
+    )
+    return [picture for picture in made if picture is not None]
+
+
+def draw(results: Sequence[Result], path: Path) -> None:
+    """Write one file with all pictures that the results can fill, SVG or PNG by its suffix.
+
+    Other programs' numbers are those of published.yaml (`peers.load`).
+
+    Raises:
+        ResultError: another suffix; matplotlib is not installed; nothing to draw.
+        DataError: the file cannot be written.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ResultError(
+            f"pictures are written as SVG or PNG, not as {path.suffix or 'a file without suffix'}",
+            path=path,
+            hint="Name the file .svg or .png.",
+        )
+    import_figure()
+    made = pictures(results)
+    if not made:
+        raise ResultError(
+            "there is nothing to draw: no result has categories that are right",
+            path=path,
+            hint="Run spdnn infer first.",
+        )
+    with written_aside(path) as part:
+        save(sheet(made), part, path.suffix.lower()[1:])
+
+
+def save(figure: Any, file: Any, form: str) -> None:
+    """Write a figure as "svg" or "png" to a path or a stream; same data, same bytes."""
+    import matplotlib as mpl
+
+    # Letters stay letters in an SVG: smaller, sharp, and found by a search.
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "spdnn"}
+    with mpl.rc_context(settings):
+        metadata = {"Date": None} if form == "svg" else None
+        figure.savefig(file, format=form, dpi=DOTS_PER_INCH, metadata=metadata)

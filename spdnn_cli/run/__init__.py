@@ -1,0 +1,1 @@
+"""A measured run: ranks, processes or MPI, and what becomes of it."""

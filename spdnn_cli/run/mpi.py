@@ -1,0 +1,258 @@
+"""Many machines: the ranks of an MPI job, `mpiexec -n 768 spdnn infer` or `srun spdnn infer`.
+
+mpi4py is imported only where a launcher of MPI started this process. Every rank runs worker.py;
+rank 0 alone finds the dataset, prints and writes. A rank that ends badly ends the job, by MPI's own
+means; one that hangs is noticed by the next rank, which listens to it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spdnn_cli import machine
+from spdnn_cli.errors import DataError, DeviceError, SpdnnError, WorkerError
+from spdnn_cli.network.dataset import open_dataset
+from spdnn_cli.run.processes import BEAT_S, SILENCE_S, show_only
+from spdnn_cli.run.rank import IDENTITY, Outcome, RunOptions, identity, work
+from spdnn_cli.timing import Stopwatch
+
+SIZES = (
+    "PMI_SIZE",  # MPICH and its children, and srun with PMI-2
+    "OMPI_COMM_WORLD_SIZE",  # Open MPI
+    "JSM_NAMESPACE_SIZE",  # jsrun, under LSF
+    "MV2_COMM_WORLD_SIZE",  # MVAPICH
+)
+"""Where launchers of MPI tell a process how many there are."""
+PIECE_BYTES = 1 << 26
+"""A dataset is broadcast in pieces of this size."""
+LAST_BEATS_S = 0.02
+"""Seconds between two looks for the last sign of life of a rank, once this one is done."""
+
+
+def ranks() -> int:
+    """How many ranks a launcher of MPI started; 1: none did, or just one.
+
+    A batch script is no rank: of Slurm, only the steps that `srun` starts count.
+    """
+    sizes = [os.environ.get(name, "") for name in SIZES]
+    if os.environ.get("SLURM_STEP_ID", "").isdigit():
+        sizes.append(os.environ.get("SLURM_STEP_NUM_TASKS", ""))
+    return max([1, *(int(size) for size in sizes if size.isdigit())])
+
+
+def communicator() -> Any:
+    """MPI's COMM_WORLD.
+
+    Raises:
+        DeviceError: mpi4py is missing, or finds another number of ranks than was started.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise DeviceError(
+            f"this is one of {ranks()} ranks, and mpi4py cannot be imported ({error})",
+            hint="Run: pip install 'spdnn[mpi]', or mpi4py built for the MPI of this machine.",
+        ) from error
+    world = MPI.COMM_WORLD
+    if world.Get_size() != ranks():
+        raise DeviceError(
+            f"the launcher started {ranks()} ranks, mpi4py sees {world.Get_size()}",
+            hint="Its MPI is another one than the launcher's: install mpi4py for that one, or use "
+            "its own mpiexec.",
+        )
+    return world
+
+
+class Ranks:
+    """The ranks of a job as a group."""
+
+    def __init__(self, world: Any) -> None:
+        self.world, self.rank, self.size = world, world.Get_rank(), world.Get_size()
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.world.Barrier()
+
+    def all_of(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order."""
+        everyone: list[Any] = self.world.allgather(value)
+        return everyone
+
+    def exchange(self, gives: dict[int, Any], takes: dict[int, Any]) -> None:
+        """Send each array of `gives` to its rank; fill those of `takes` with what ranks send."""
+        sent = [self.world.Isend(array, rank) for rank, array in gives.items()]
+        for rank, array in takes.items():
+            self.world.Recv(array, rank)
+        for request in sent:
+            request.Wait()
+
+
+class _Watch:
+    """Listens to the rank before this one, and gives signs of life to the one after it.
+
+    Both in a thread of their own, while the body of the `with` statement runs. It needs an MPI that
+    lets several threads call it; without, a rank that hangs is left to the scheduler's time limit.
+    """
+
+    def __init__(self, world: Any) -> None:
+        self._beats = world.Dup()  # its messages meet no others
+        rank, size = world.Get_rank(), world.Get_size()
+        self._before, self._after = (rank - 1) % size, (rank + 1) % size
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> None:
+        from mpi4py import MPI
+
+        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+            self._thread.start()
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        self._done.set()
+        if failure is None and self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        silent_for, looked, listens, tells = 0.0, time.monotonic(), True, True
+        while listens or tells:
+            if tells:
+                tells = not self._done.is_set()
+                self._beats.send(tells, self._after)  # the last one says that no more will come
+            while listens and self._beats.iprobe(self._before):
+                listens, silent_for = self._beats.recv(source=self._before), 0.0
+            if silent_for > SILENCE_S:
+                stop_all(self._beats, self._silence(silent_for))
+            if tells:
+                self._done.wait(BEAT_S)
+            else:
+                time.sleep(LAST_BEATS_S)
+            before, looked = looked, time.monotonic()
+            silent_for += min(looked - before, 2 * BEAT_S)  # see launch.py
+
+    def _silence(self, seconds: float) -> WorkerError:
+        return WorkerError(
+            f"rank {self._before} has given no sign of life for {seconds:.0f} s, and all are ended",
+            hint="Is its machine overloaded, or the process stopped?",
+        )
+
+
+def run_ranks(
+    world: Any, find: Callable[[], Path], options: RunOptions, broadcast: bool
+) -> tuple[list[Outcome], float] | None:
+    """Run on all ranks.
+
+    Args:
+        world: MPI's communicator.
+        find: finds or makes the dataset; called on rank 0.
+        options: what to run; `threads` 0: the cores of the host, shared by its ranks.
+        broadcast: whether rank 0's dataset goes to all ranks, where they share no disk.
+
+    Returns:
+        On rank 0 what each rank found, in order, and the seconds to gather it; on others None.
+
+    Raises:
+        DataError: ranks have different datasets, options or versions.
+        DeviceError: a host has fewer GPUs than ranks.
+    """
+    group, stopwatch = Ranks(world), Stopwatch()
+    path = world.bcast(find() if group.rank == 0 else None)
+    with _Watch(world):
+        outcome = _work(group, path, options, broadcast, stopwatch)
+        start = time.perf_counter()
+        outcomes = world.gather(outcome)
+        return None if outcomes is None else (outcomes, time.perf_counter() - start)
+
+
+def _work(
+    group: Ranks, path: Path, options: RunOptions, broadcast: bool, stopwatch: Stopwatch
+) -> Outcome:
+    """Run this rank's share, on its own device."""
+    from mpi4py import MPI
+
+    world = group.world
+    local = world.Split_type(MPI.COMM_TYPE_SHARED)
+    options = replace(
+        options, threads=options.threads or max(1, machine.available_cores() // local.Get_size())
+    )
+    gpu = _own_gpu(local) if options.device == "cuda" else None
+    with tempfile.TemporaryDirectory(prefix="spdnn-") as folder:
+        if broadcast:
+            with stopwatch.stage("read"):
+                path = _broadcast(world, path, Path(folder))
+        _compare(group, path, options)
+        return work(group, path, options, gpu, None, stopwatch)
+
+
+def stop_all(world: Any, error: BaseException) -> None:
+    """Say what went wrong on this rank, and end all ranks with exit code 1."""
+    words = str(error) or type(error).__name__
+    if isinstance(error, MemoryError):
+        words = f"there is too little memory. {error}".rstrip()
+    elif not isinstance(error, (SpdnnError, KeyboardInterrupt, SystemExit)):
+        traceback.print_exc()
+    who = f"rank {world.Get_rank()} on {platform.node()}"
+    print(f"error: {who}: {words}", file=sys.stderr, flush=True)
+    world.Abort(1)
+
+
+def _own_gpu(local: Any) -> int:
+    """This rank's place among the GPUs of its host; CUDA is shown that one only.
+
+    Raises:
+        DeviceError: there are fewer GPUs than ranks on this host.
+    """
+    present = machine.gpus()
+    seen = local.allgather(tuple(gpu.uuid for gpu in present))
+    rank, size = local.Get_rank(), local.Get_size()
+    if present and all(len(uuids) == 1 for uuids in seen) and len(set(seen)) == size:
+        own = 0  # the launcher gave each rank a GPU of its own
+    elif len(present) < size:
+        raise DeviceError(
+            f"{size} ranks run on this host, and it has {len(present)} GPUs",
+            hint="Start as many ranks on each host as it has GPUs.",
+        )
+    else:
+        own = rank
+    show_only(own)
+    return own
+
+
+def _broadcast(world: Any, path: Path, folder: Path) -> Path:
+    """Bring rank 0's file to all ranks; returns where it is."""
+    import numpy as np
+
+    is_source = world.Get_rank() == 0
+    size = world.bcast(path.stat().st_size if is_source else 0)
+    content = np.fromfile(path, np.uint8) if is_source else np.empty(size, np.uint8)
+    for first in range(0, size, PIECE_BYTES):
+        world.Bcast(content[first : first + PIECE_BYTES])
+    if is_source:
+        return path
+    copy = folder / path.name
+    content.tofile(copy)
+    return copy
+
+
+def _compare(group: Ranks, path: Path, options: RunOptions) -> None:
+    """Check that all ranks are about to run the same."""
+    own = identity(open_dataset(path), options)
+    everyone = group.world.allgather((platform.node(), own))
+    _, of_first = everyone[0]
+    for rank, (host, theirs) in enumerate(everyone):
+        for what, here, there in zip(IDENTITY, of_first, theirs, strict=True):
+            if here != there:
+                raise DataError(
+                    f"rank {rank} on {host} has another {what} than rank 0: {there}, not {here}",
+                    path=path,
+                    hint="Give all ranks the same files and options, or say --broadcast.",
+                )

@@ -1,0 +1,372 @@
+"""What one rank does: its share of the images, on its device, in step with the other ranks.
+
+The same function runs alone in this process, in spawned processes (launch.py) and under MPI
+(mpi.py). Ranks read the dataset for themselves, and exchange nothing until the end: images do not
+depend on each other.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from spdnn_cli import machine
+from spdnn_cli.engines.choice import Choice, choose
+from spdnn_cli.engines.cuda.tile import Tiling
+from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, Progress, Shortcuts
+from spdnn_cli.engines.registry import create
+from spdnn_cli.errors import DeviceError, EngineError, VerificationError
+from spdnn_cli.network.dataset import Dataset, open_dataset
+from spdnn_cli.network.layers import Features, Int64, Network
+from spdnn_cli.partition import share
+from spdnn_cli.run.rebalance import ENGINES as REBALANCED_ENGINES
+from spdnn_cli.run.rebalance import ExchangingGroup, MoveReport, Rebalanced
+from spdnn_cli.run.stream import Stream, StreamReport
+from spdnn_cli.timing import Stopwatch
+
+FEATURE_BYTES = {"float32": 4, "float16": 2}
+"""Bytes of a value that is stored between layers, by its type."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run, and how often.
+
+    Attributes:
+        layers: the depth of the problem; None: all layers of the dataset.
+        images: the first so many images; more than there are: they come again and again, streamed
+            to the device; None: all.
+        engine: a name of `registry.ENGINES`, or "auto".
+        device: "cpu" or "cuda"; None: the best that is present.
+        threads: CPU threads of a worker.
+        device_memory: bytes of device memory to use; None: all that is free.
+        retire: whether finished images may leave the run.
+        warmup: runs before the timed ones.
+        repeat: timed runs.
+        partition: "contiguous" or "cyclic": which images a worker gets.
+        tiling: how the engine `tiled` is to tile; None: as is fastest.
+        features: how it stores values between layers: "float32" or "float16".
+        trace: whether to find out how many layers each image lives.
+        rebalance: after which layer the workers even out their live images; None: never.
+    """
+
+    layers: int | None = None
+    images: int | None = None
+    engine: str = "auto"
+    device: str | None = None
+    threads: int = 1
+    device_memory: int | None = None
+    retire: bool = True
+    warmup: int = 1
+    repeat: int = 5
+    partition: str = "cyclic"
+    tiling: Tiling | None = None
+    features: str = "float32"
+    trace: bool = False
+    rebalance: int | None = None
+
+
+class Group(ExchangingGroup, Protocol):
+    """The ranks that run together; `rank` is this one, from 0."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A group of one: nobody is waited for, and there is nobody to give anything to."""
+
+    rank: int = 0
+    size: int = 1
+
+    def barrier(self) -> None: ...
+
+    def all_of(self, value: Any) -> list[Any]:
+        """The one value."""
+        return [value]
+
+    def exchange(self, gives: dict[int, Any], takes: dict[int, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class InMemoryReport:
+    """A run of what was uploaded before: `seconds` of inference."""
+
+    seconds: float
+
+
+Report = InMemoryReport | StreamReport | MoveReport
+Run = Callable[[], tuple[Inference, Report]]
+"""Infers once: the outcome, with categories numbered as in the whole problem, and how it went."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a rank found and measured.
+
+    Attributes:
+        rank, host: which one, where.
+        choice: the engine, and why.
+        device_index: its place among the devices of its host; None: it ran on the CPU.
+        device_name, uuid: of the GPU, or the processor and None.
+        threads: CPU threads.
+        images: images that it ran.
+        inference: its outcome, with categories numbered as in the whole problem.
+        warmup, samples: seconds of each run, from the common start.
+        stages: seconds of the other stages.
+        shortcuts, tile: as the engine says.
+        report: how the last run went: in memory, streamed or rebalanced.
+        lifetimes: uint16 (images of the dataset that are its own), or None.
+        clocks: before and after the runs, or None.
+        cuda: versions, or None.
+        peak_memory_bytes: of the process.
+    """
+
+    rank: int
+    host: str
+    choice: Choice
+    device_index: int | None
+    device_name: str
+    uuid: str | None
+    threads: int
+    images: int
+    inference: Inference
+    warmup: list[float]
+    samples: list[float]
+    stages: dict[str, float]
+    shortcuts: Shortcuts
+    tile: dict[str, Any] | None = None
+    report: Report | None = None
+    lifetimes: Any = None
+    clocks: dict[str, Any] | None = None
+    cuda: dict[str, str] | None = None
+    peak_memory_bytes: int = 0
+
+
+@dataclass
+class _Runs:
+    """The runs so far; all must agree."""
+
+    seconds: list[float] = field(default_factory=list)
+    inference: Inference | None = None
+    report: Report | None = None
+
+    def add(self, inference: Inference, report: Report) -> None:
+        first = self.inference
+        if first is not None and not np.array_equal(first.categories, inference.categories):
+            raise VerificationError(
+                f"run {len(self.seconds) + 1} found {len(inference.categories)} categories, run 1 "
+                f"{len(first.categories)}, or others of the same number",
+                hint="The engine is at fault; please report this.",
+            )
+        self.inference, self.report = inference, report
+        self.seconds.append(report.seconds)
+
+
+def work(
+    group: Group,
+    path: Path,
+    options: RunOptions,
+    gpu: int | None = None,
+    progress: Progress | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Outcome:
+    """Run a rank's share of the images.
+
+    Args:
+        group: the ranks.
+        path: the dataset file.
+        options: what to run.
+        gpu: the place of the rank's GPU among those of its host, in `machine.gpus()`; CUDA is to
+            see this one first.
+        progress: told how far a run is.
+        stopwatch: holds what was spent before, say on a broadcast of the dataset.
+
+    Raises:
+        DataError: the dataset has fewer layers than asked for, or is damaged.
+        DeviceError: there are fewer images than workers, or too little memory.
+        EngineError: the engine does not run on the device.
+        VerificationError: two runs of the same engine gave different categories.
+    """
+    stopwatch = Stopwatch() if stopwatch is None else stopwatch
+    dataset = open_dataset(path)
+    layers = dataset.layers if options.layers is None else options.layers
+    wanted = dataset.images if options.images is None else options.images
+    present = min(wanted, dataset.images)
+    if group.size > present:
+        raise DeviceError(
+            f"{group.size} workers share {present} images",
+            hint="Ask for as many workers as images at most.",
+        )
+    images = share(group.rank, group.size, present, options.partition)
+    with stopwatch.stage("read"):
+        network = dataset.network(layers)
+    choice = choose(options.engine, options.device, machine.best_device(), network)
+    engine_options = EngineOptions(
+        threads=options.threads,
+        retire=options.retire,
+        stopwatch=stopwatch,
+        progress=progress,
+        device_memory=options.device_memory,
+        tiling=options.tiling,
+        feature_bytes=FEATURE_BYTES[options.features],
+    )
+    if options.features != "float32" and choice.engine != "tiled":
+        raise EngineError(
+            f"engine {choice.engine} stores no values as {options.features}",
+            hint="Add --engine tiled, or leave out --features.",
+        )
+    engine, run, features = _ready(
+        group, dataset, network, images, wanted, choice, options, engine_options
+    )
+    own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
+    before = None if own is None else machine.gpu_state(own.uuid)
+    runs = _Runs()
+    for _ in range(options.warmup + options.repeat):
+        group.barrier()
+        runs.add(*run())
+    after = None if own is None else machine.gpu_state(own.uuid)
+    assert runs.inference is not None
+    passes, last = _passes(images, wanted, dataset.images)
+    lifetimes = None
+    if options.trace:
+        from spdnn_cli.run.lifetimes import lifetimes as trace
+
+        retires = engine.shortcuts.finished_images_retired
+        lifetimes = trace(network, features, retires, options.threads)
+    return Outcome(
+        rank=group.rank,
+        host=platform.node(),
+        choice=choice,
+        device_index=None if own is None else gpu or 0,
+        device_name=machine.cpu_model() if own is None else own.name,
+        uuid=None if own is None else own.uuid,
+        threads=options.threads,
+        images=passes * len(images) + last,
+        inference=runs.inference,
+        warmup=runs.seconds[: options.warmup],
+        samples=runs.seconds[options.warmup :],
+        stages={stage: s for stage, s in stopwatch.seconds.items() if stage != "infer"},
+        shortcuts=engine.shortcuts,
+        tile=getattr(engine, "tile", None),
+        report=runs.report,
+        lifetimes=lifetimes,
+        clocks=None if own is None else {"before": before, "after": after},
+        cuda=None if own is None else _cuda_versions(),
+        peak_memory_bytes=machine.peak_memory_bytes(),
+    )
+
+
+def _ready(
+    group: Group,
+    dataset: Dataset,
+    network: Network,
+    images: Int64,
+    wanted: int,
+    choice: Choice,
+    options: RunOptions,
+    engine_options: EngineOptions,
+) -> tuple[Engine, Run, Features]:
+    """The engine, with network and inputs where it wants them; what runs it once; the inputs.
+
+    The inputs are read while the engine imports its libraries, compiles and prepares.
+    """
+    is_streamed = wanted > dataset.images
+    make = partial(create, choice.engine)
+    if options.rebalance is not None:
+        _check_rebalance(choice, is_streamed)
+    with ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(dataset.features_of, images, options.threads)
+        if options.rebalance is not None:
+            parts = Rebalanced(group, make, engine_options, network, options.rebalance)
+        else:
+            engine = make(engine_options)
+            engine.prepare(network)
+        with engine_options.stopwatch.stage("read"):
+            features = reading.result()
+    if options.rebalance is not None:
+        parts.upload(features, images)
+        return parts.engine, parts.run, features
+    if is_streamed:
+        stream = Stream(engine, features, *_passes(images, wanted, dataset.images))
+        return engine, _streamed(stream, images, dataset.images), features
+    engine.upload(features)
+    return engine, _in_memory(engine, images, engine_options.stopwatch), features
+
+
+def _passes(images: Int64, wanted: int, of_dataset: int) -> tuple[int, int]:
+    """Whole passes over a rank's `images`, and images of one more, for `wanted` ones in all."""
+    if wanted <= of_dataset:
+        return 1, 0
+    whole, rest = divmod(wanted, of_dataset)
+    return whole, int(np.count_nonzero(images < rest))
+
+
+def _in_memory(engine: Engine, images: Int64, stopwatch: Stopwatch) -> Run:
+    """Infer what was uploaded, the images with these numbers."""
+
+    def run() -> tuple[Inference, InMemoryReport]:
+        with stopwatch.stage("infer"):
+            inference = engine.infer()
+        numbered = replace(inference, categories=images[inference.categories].astype(np.int32))
+        return numbered, InMemoryReport(stopwatch.take("infer"))
+
+    return run
+
+
+def _streamed(stream: Stream, images: Int64, of_dataset: int) -> Run:
+    """Stream the images with these numbers, which come again with every pass."""
+
+    def run() -> tuple[Inference, StreamReport]:
+        inference, report = stream.run()
+        passes, place = np.divmod(inference.categories.astype(np.int64), len(images))
+        numbers = (passes * of_dataset + images[place]).astype(np.int32)
+        return replace(inference, categories=numbers), report
+
+    return run
+
+
+def _check_rebalance(choice: Choice, is_streamed: bool) -> None:
+    """Raise an EngineError where images cannot move."""
+    if choice.engine not in REBALANCED_ENGINES:
+        raise EngineError(
+            f"engine {choice.engine} does not move images between workers",
+            hint=f"Add --engine with one of {', '.join(REBALANCED_ENGINES)}, or leave out "
+            "--rebalance.",
+        )
+    if is_streamed:
+        raise EngineError(
+            "images that are streamed do not move between workers", hint="Leave out --rebalance."
+        )
+
+
+def _cuda_versions() -> dict[str, str]:
+    """The versions of the CUDA runtime and of what the driver can run."""
+    from cupy.cuda import runtime
+
+    numbers = {"runtime": runtime.runtimeGetVersion(), "driver": runtime.driverGetVersion()}
+    return {name: f"{n // 1000}.{n % 1000 // 10}" for name, n in numbers.items()}
+
+
+IDENTITY = ("version of spdnn", "network (SHA-256)", "inputs (SHA-256)", "set of options")
+
+
+def identity(dataset: Dataset, options: RunOptions) -> tuple[str, str, str, str]:
+    """What must be the same on all ranks, in the order of `IDENTITY`."""
+    from spdnn_cli import __version__
+
+    layers = dataset.layers if options.layers is None else options.layers
+    network = dataset.network_sha256(layers)
+    return __version__, network, dataset.features_sha256, repr(replace(options, threads=0))
