@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from spdnn_cli.engines.protocol import Engine, EngineOptions
 from spdnn_cli.errors import EngineError
+
+if TYPE_CHECKING:
+    from spdnn_cli.engines.protocol import Engine, EngineOptions
 
 
 @dataclass(frozen=True)

@@ -1,63 +1,200 @@
-"""A table as data, and as text: plain, Markdown, CSV or JSON."""
+"""A table as data, and as text that fits a width: plain, Markdown, CSV or JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+Value = str | int | float | None
+
+PROJECTED = "~"
+"""The mark of a number that was projected, not measured."""
+GAP = "  "
+"""What is between two columns of plain text."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: a value for programs, and how it is shown.
+
+    Attributes:
+        value: a number in the unit of its column, a text, or None where nothing is known.
+        text: how it is shown, without the mark; None: as `number` or `str` write the value.
+        mark: what the notes explain: behind the text, but for `PROJECTED`, which is before it.
+    """
+
+    value: Value
+    text: str | None = None
+    mark: str = ""
+
+    def __str__(self) -> str:
+        text = _shown(self.value) if self.text is None else self.text
+        if not self.mark or not text:
+            return text
+        return f"{self.mark}{text}" if self.mark == PROJECTED else f"{text} {self.mark}"
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it is a number, or empty."""
+        return self.value is None or isinstance(self.value, int | float)
+
+
+EMPTY = Cell(None)
 
 
 @dataclass
 class Table:
-    """A table: a title, column names, rows of text, and notes below.
-
-    A cell that is a number is nothing else: units are in the column's name. A cell "1.5 *" is a
-    number that the notes say something about; an empty one is not known.
+    """A table: a title, column names, rows of cells, and notes below.
 
     Attributes:
         title: what it shows, and of which machine.
-        columns: names, each one once.
+        columns: names, each one once; units are in them.
         rows: as many cells each as there are columns.
         notes: what must be known to read it, a sentence each.
         kind: which table it is, say "throughput".
+        keys: the first so many columns say what a row is about; they come again in every block
+            where a table is too wide for one.
     """
 
     title: str
     columns: list[str]
-    rows: list[list[str]]
+    rows: list[list[Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     kind: str = ""
+    keys: int = 1
+
+    def add(self, *cells: Cell | Value) -> None:
+        """Add a row; what is no cell becomes one."""
+        row = [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
+        if len(row) != len(self.columns):
+            raise ValueError(f"{len(row)} cells for {len(self.columns)} columns")
+        self.rows.append(row)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: one object a row; cells that are numbers as numbers, empty ones as null."""
-        rows = [dict(zip(self.columns, map(_value, row), strict=True)) for row in self.rows]
-        return {"table": self.kind, "title": self.title, "rows": rows, "notes": self.notes}
+        """For JSON: one object a row, and the marks of its cells apart."""
+        rows = [
+            {name: cell.value for name, cell in zip(self.columns, row, strict=True)}
+            for row in self.rows
+        ]
+        marks = [
+            {name: cell.mark for name, cell in zip(self.columns, row, strict=True) if cell.mark}
+            for row in self.rows
+        ]
+        return {
+            "table": self.kind,
+            "title": self.title,
+            "rows": rows,
+            "marks": marks,
+            "notes": self.notes,
+        }
 
 
-def plain(tables: Sequence[Table]) -> str:
-    """Aligned columns, at full width, without lines between."""
-    return "\n".join(_plain(table) + "\n" for table in tables)
+def number(value: float, digits: int = 4) -> str:
+    """So many significant digits; no exponent for numbers that are read easily without."""
+    return f"{float(f'{value:.{digits}g}'):.15g}"
 
 
-def markdown(tables: Sequence[Table]) -> str:
+def duration(seconds: float, digits: int = 3) -> str:
+    """Seconds in the unit that reads best: s, ms, us or ns."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+        if float(f"{seconds:.{digits}g}") >= size:
+            return f"{number(seconds / size, digits)} {unit}"
+    return f"{number(seconds, digits)} s"
+
+
+def seconds_cell(seconds: float | None, mark: str = "") -> Cell:
+    """A cell of a column of seconds, shown in the unit that reads best."""
+    return EMPTY if seconds is None else Cell(seconds, duration(seconds), mark)
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return ""
+    return number(value) if isinstance(value, float) else str(value)
+
+
+# ---- blocks that fit a width
+
+
+def blocks(table: Table, width: int, cell_gap: int, edge: int = 0) -> list[Table]:
+    """The table as blocks that fit `width`: key columns in each, other columns shared out.
+
+    Columns that are empty in every row are left out. A block has one column beside its keys at
+    least.
+
+    Args:
+        table: the whole.
+        width: characters of a line.
+        cell_gap: characters between two columns.
+        edge: characters of the borders at both sides together.
+    """
+    filled = [
+        k
+        for k in range(len(table.columns))
+        if k < table.keys or not table.rows or any(str(row[k]) for row in table.rows)
+    ]
+    widths = _widths(table)
+    keys = [k for k in filled if k < table.keys]
+    room = width - edge - sum(widths[k] + cell_gap for k in keys)
+    groups: list[list[int]] = []
+    used = room + 1
+    for k in (k for k in filled if k >= table.keys):
+        if used + widths[k] > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(k)
+        used += widths[k] + cell_gap
+    chosen = [[*keys, *group] for group in groups] or [keys]
+    return [
+        replace(
+            table,
+            columns=[table.columns[k] for k in block],
+            rows=[[row[k] for k in block] for row in table.rows],
+        )
+        for block in chosen
+    ]
+
+
+def _widths(table: Table) -> list[int]:
+    """The widest word or cell of each column: headings may break between words."""
+    return [
+        max([*(len(word) for word in name.split()), *(len(str(row[k])) for row in table.rows), 1])
+        for k, name in enumerate(table.columns)
+    ]
+
+
+# ---- text
+
+
+def plain(tables: Sequence[Table], width: int = 100) -> str:
+    """Aligned columns without lines between, in blocks that fit `width`."""
+    return "\n".join(_plain(table, width) + "\n" for table in tables)
+
+
+def markdown(tables: Sequence[Table], width: int = 0) -> str:
     """A section each, with its notes as a list."""
     return "\n".join(_markdown(table) + "\n" for table in tables)
 
 
-def comma_separated(tables: Sequence[Table]) -> str:
-    """CSV: an empty line between two tables; lines that begin with # hold a title or a note."""
+def comma_separated(tables: Sequence[Table], width: int = 0) -> str:
+    """CSV: an empty line between two tables; lines that begin with # hold a title or a note.
+
+    Cells are values: a mark is in a column of its own, where a table has any.
+    """
     return "\n".join(_comma_separated(table) for table in tables)
 
 
-def as_json(tables: Sequence[Table]) -> str:
+def as_json(tables: Sequence[Table], width: int = 0) -> str:
     """A list with one object a table, as `Table.as_dict` makes it."""
     return json.dumps([table.as_dict() for table in tables], indent=1) + "\n"
 
 
-FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+FORMATS: dict[str, Callable[[Sequence[Table], int], str]] = {
     "plain": plain,
     "markdown": markdown,
     "csv": comma_separated,
@@ -68,24 +205,49 @@ FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
 
 def grid(table: Table) -> str:
     """The rows of a table in Markdown, without title and notes."""
-    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    rows = [[str(cell) for cell in row] for row in table.rows]
+    lines = [table.columns, ["---"] * len(table.columns), *rows]
     return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
 
 
-def _plain(table: Table) -> str:
-    lines = [table.columns, *table.rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    numeric = [_is_numeric(cells) for cells in zip(*table.rows, strict=True)] or [False] * len(
-        widths
-    )
-    aligned = [
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([table.title, "", *aligned, "", *table.notes])
+def _plain(table: Table, width: int) -> str:
+    parts = [*textwrap.wrap(table.title, width), ""]
+    for block in blocks(table, width, len(GAP)):
+        parts += [*_aligned(block, width), ""]
+    for note in table.notes:
+        parts += textwrap.wrap(note, width, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(parts)
+
+
+def _aligned(table: Table, width: int) -> Iterator[str]:
+    """Heading and rows of a block; cells of text break where the keys alone are too wide."""
+    widths = _fitted(_widths(table), table, width)
+    numeric = [all(row[k].is_numeric for row in table.rows) for k in range(len(widths))]
+    rows = [table.columns, *([str(cell) for cell in row] for row in table.rows)]
+    for row in rows:
+        wrapped = [
+            textwrap.wrap(text, wide) or [""] for text, wide in zip(row, widths, strict=True)
+        ]
+        for k in range(max(map(len, wrapped))):
+            cells = [
+                (lines[k] if k < len(lines) else "").rjust(wide)
+                if right
+                else (lines[k] if k < len(lines) else "").ljust(wide)
+                for lines, wide, right in zip(wrapped, widths, numeric, strict=True)
+            ]
+            yield GAP.join(cells).rstrip()
+
+
+def _fitted(widths: list[int], table: Table, width: int) -> list[int]:
+    """Widths that fit a line: the widest columns of text give way, and break their cells."""
+    fitted = list(widths)
+    while sum(fitted) + len(GAP) * (len(fitted) - 1) > width:
+        text = [k for k in range(len(fitted)) if not all(row[k].is_numeric for row in table.rows)]
+        widest = max(text or range(len(fitted)), key=lambda k: fitted[k])
+        if fitted[widest] <= 8:
+            break
+        fitted[widest] -= 1
+    return fitted
 
 
 def _markdown(table: Table) -> str:
@@ -97,32 +259,16 @@ def _comma_separated(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     text.write(f"# {table.title}\n")
-    writer.writerows([table.columns, *table.rows])
+    marked = [
+        name for k, name in enumerate(table.columns) if any(row[k].mark for row in table.rows)
+    ]
+    writer.writerow([*table.columns, *(f"{name} (mark)" for name in marked)])
+    for row in table.rows:
+        marks = [row[table.columns.index(name)].mark for name in marked]
+        writer.writerow(["" if cell.value is None else cell.value for cell in row] + marks)
     text.writelines(f"# {note}\n" for note in table.notes)
     return text.getvalue()
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*")
-
-
-def _is_numeric(cells: Sequence[str]) -> bool:
-    """Whether a column is one of numbers, marked ones and empty cells among them."""
-    return all(isinstance(_value(_unmarked(cell)), float | int | None) for cell in cells)
-
-
-def _unmarked(cell: str) -> str:
-    """Without what the notes explain: not verified, wrong, projected."""
-    return cell.removesuffix(" *").removesuffix(" !").removeprefix("~")
-
-
-def _value(cell: str) -> str | int | float | None:
-    """The number that a cell is, None for an empty one, else its text."""
-    if not cell:
-        return None
-    for number in (int, float):
-        try:
-            return number(cell)
-        except ValueError:
-            continue
-    return cell
+    return text.replace("|", "\\|").replace("*", "\\*").replace("#", "\\#")

@@ -1,69 +1,62 @@
-"""What the runs in result files were: their machine, problem and configuration, in words.
+"""What the runs in results were: machine, problem and configuration, by which tables group them.
 
-The tables group by these, so that runs of unlike machines, problems or options are never merged.
+So runs of unlike machines, problems or options are never merged. Labels are made here, at the end,
+and never read back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
-from spdnn_cli.engines.registry import ENGINES
-from spdnn_cli.results.store import WOBBLES_FROM, Result, wobble
-from spdnn_cli.timing import spread
+from spdnn_cli.results.record import Device, Record, Status
+from spdnn_cli.results.store import Result
 
-Record = dict[str, Any]
-
-SKIPPED = {
-    "dead_images_dropped": "dead images dropped",
-    "twins_folded": "twins folded",
-    "finished_images_retired": "finished images retired",
-}
-EFFECTIVE = (
-    "Effective: the challenge's rate: all edges of all layers x images / median seconds of "
-    "inference, whatever an engine skips."
-)
-TIMED = (
-    "Timed: features on the device, in the engine's input layout, to categories on the host. Of "
-    "each configuration the newest run counts."
-)
-MARKS = {" *": "* not verified", " !": "! the categories are WRONG"}
+NOISY_FROM = 0.1
+"""From this spread of its samples on, (largest - smallest) / median, a run is called noisy: twice
+the difference between two runs that `spdnn report compare` takes for a regression."""
 
 
 # ---- machines
 
 
-def by_machine(results: Iterable[Result]) -> dict[str, list[Result]]:
-    """Results by the name of their machine, which is that of their folder; machines in order.
+class Hardware(NamedTuple):
+    """What must be alike for two runs to be of alike machines: CPU, cores, and GPUs that ran."""
 
-    Where files of unlike hardware lie in one folder, its name gets the hardware added.
+    cpu: str
+    cores: int
+    gpus: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """Such as "2x NVIDIA H200, Intel Xeon, 16 cores"."""
+        counted = [f"{self.gpus.count(name)}x {name}" for name in dict.fromkeys(self.gpus)]
+        return ", ".join([*counted, self.cpu, f"{self.cores} cores"])
+
+
+def hardware(record: Record) -> Hardware:
+    """The hardware of a run."""
+    machine = record.machine
+    names = [gpu.name for gpu in machine.gpus] if record.device == "cuda" else []
+    return Hardware(machine.cpu, machine.cores, tuple(names))
+
+
+def by_machine(results: Iterable[Result]) -> dict[str, list[Record]]:
+    """The records of each machine, by its name, which is that of its folder; machines in order.
+
+    Where results of unlike hardware have one name, the hardware is added to it.
     """
-    found: dict[tuple[str, tuple[str, int, tuple[str, ...]]], list[Result]] = {}
+    found: dict[tuple[str, Hardware], list[Record]] = {}
     for result in results:
-        found.setdefault((result.path.parent.name, hardware(result.record)), []).append(result)
-    folders = [folder for folder, _ in found]
+        found.setdefault((result.machine, hardware(result.record)), []).append(result.record)
+    names = [name for name, _ in found]
     named = {
-        folder if folders.count(folder) == 1 else f"{folder} ({in_words(parts)})": some
-        for (folder, parts), some in found.items()
+        name if names.count(name) == 1 else f"{name} ({parts.label})": records
+        for (name, parts), records in found.items()
     }
     return dict(sorted(named.items()))
-
-
-def hardware(record: Record) -> tuple[str, int, tuple[str, ...]]:
-    """What must be alike for two runs to be of alike machines: CPU, cores, and GPUs if they ran."""
-    machine = record["machine"]
-    names = [gpu["name"] for gpu in machine["gpus"]] if record["device"] == "cuda" else []
-    return machine["cpu"], machine["cores"], tuple(names)
-
-
-def in_words(parts: tuple[str, int, tuple[str, ...]]) -> str:
-    """`hardware` in words: "2x NVIDIA H200, Intel Xeon, 16 cores"."""
-    cpu, cores, names = parts
-    return ", ".join([*_counted(names), cpu, f"{cores} cores"])
-
-
-def _counted(names: Sequence[str]) -> list[str]:
-    return [f"{names.count(name)}x {name}" for name in dict.fromkeys(names)]
 
 
 # ---- problems
@@ -84,197 +77,238 @@ class Problem(NamedTuple):
         """Neurons x layers."""
         return f"{self.neurons} x {self.layers}"
 
+    @property
+    def is_official(self) -> bool:
+        """Whether inputs and network are the challenge's own."""
+        return self.data == OFFICIAL
 
+
+OFFICIAL = "official"
 PROBLEM_COLUMNS = ["neurons", "layers", "images", "data"]
 
 
 def problem_of(record: Record) -> Problem:
     """The problem of a run."""
-    data = record["dataset"]
-    official = data["official_inputs"] and data["official_network"]
+    data = record.dataset
+    official = data.official_inputs and data.official_network
     return Problem(
-        record["neurons"],
-        record["layers"],
-        record["images"],
-        "official" if official else data["source"],
-        data["features_sha256"],
-        data["network_sha256"],
+        record.neurons,
+        record.layers,
+        record.images,
+        OFFICIAL if official else data.source,
+        data.features_sha256,
+        data.network_sha256,
     )
 
 
-def problem_cells(problems: Iterable[Problem]) -> dict[Problem, list[str]]:
-    """The cells of `PROBLEM_COLUMNS` of each problem, in order.
-
-    Data that would look alike gets the beginning of its checksum.
-    """
+def data_labels(problems: Iterable[Problem]) -> dict[Problem, str]:
+    """The data of each problem; what would look alike gets the beginning of its checksums."""
     ordered = sorted(set(problems))
     shown = [problem[:4] for problem in ordered]
-    cells = {}
+    labels = {}
     for problem in ordered:
         alike = shown.count(problem[:4]) > 1
         added = f" {problem.features_sha256[:6]}/{problem.network_sha256[:6]}" if alike else ""
-        cells[problem] = [*map(str, problem[:3]), problem.data + added]
-    return cells
+        labels[problem] = problem.data + added
+    return labels
 
 
 # ---- configurations
 
 
-def workers(record: Record) -> int:
-    """How many devices ran."""
-    return int(record["launch"]["workers"])
+@dataclass(frozen=True)
+class Configuration:
+    """An engine, and all options that distinguish two runs of it on the same problem and machine.
 
+    Attributes:
+        engine: its name.
+        device: where it runs.
+        retires: whether finished images may leave; None: the engine retires none anyway.
+        engine_options: its own options, as asked for, by name.
+        device_memory: the limit asked for, in bytes; 0: none.
+        rebalance_layer: the layer after which live images move; 0: they do not.
+        streamed: whether images are copied to the device inside the timed part.
+        workers, partition, launcher, broadcast: how it is spread; "" with one worker.
+        threads: CPU threads of a worker; 0 where a GPU computes.
+    """
 
-def threads(record: Record) -> int | None:
-    """CPU threads of each worker, where the CPU computed."""
-    return int(record["workers"][0]["threads"]) if record["device"] == "cpu" else None
+    engine: str
+    device: Device
+    retires: bool | None
+    engine_options: tuple[tuple[str, str], ...]
+    device_memory: int
+    rebalance_layer: int
+    streamed: bool
+    workers: int
+    partition: str
+    launcher: str
+    broadcast: bool
+    threads: int
 
+    @cached_property
+    def engine_label(self) -> str:
+        """The engine and its options; not how it is spread."""
+        parts = [self.engine]
+        if self.retires is False:
+            parts.append("--no-retire")
+        if self.device_memory:
+            parts.append(f"in {self.device_memory / 1e9:g} GB")
+        parts += [f"--{name} {value}" for name, value in self.engine_options]
+        if self.rebalance_layer:
+            parts.append(f"--rebalance {self.rebalance_layer}")
+        if self.streamed:
+            parts.append("streamed")
+        return " ".join(parts)
 
-def engine_and_options(record: Record) -> str:
-    """The engine of a run, with the options that make it another one; not how it was spread."""
-    shortcuts, memory, tile = record["shortcuts"], record.get("device_memory"), record["tile"]
-    parts = [record["engine"]]
-    if shortcuts["twins_folded"] and not shortcuts["finished_images_retired"]:
-        parts.append("--no-retire")
-    if memory is not None:
-        parts.append(f"in {memory / 1e9:g} GB")
-    if tile is not None and tile["asked"] is not None:
-        parts.append(f"--tile {tile['asked']}")
-    if stores_float16(record):
-        parts.append("--features float16")
-    if record["launch"]["rebalance_layer"] is not None:
-        parts.append(f"--rebalance {record['launch']['rebalance_layer']}")
-    if record["stream"] is not None:
-        parts.append("streamed")
-    return " ".join(parts)
+    @cached_property
+    def label(self) -> str:
+        """Everything."""
+        parts = [self.engine_label]
+        if self.workers > 1:
+            parts.append(f"{self.workers} workers, {self.partition}, {self.launcher}")
+        if self.broadcast:
+            parts.append("broadcast")
+        if self.threads:
+            noun = "thread" if self.threads == 1 else "threads"
+            parts.append(f"({self.threads} {noun}{' each' if self.workers > 1 else ''})")
+        return " ".join(parts)
 
-
-def configuration(record: Record) -> str:
-    """Everything that makes a run another one on the same problem and machine."""
-    parts = [engine_and_options(record)]
-    count, each, launch = workers(record), threads(record), record["launch"]
-    if count > 1:
-        parts.append(f"{count} workers, {launch['partition']}, {launch['launcher']}")
-    if launch["broadcast"]:
-        parts.append("broadcast")
-    if each is not None:
-        noun = "thread" if each == 1 else "threads"
-        parts.append(f"({each} {noun}{' each' if count > 1 else ''})")
-    return " ".join(parts)
-
-
-def newest(records: Iterable[Record]) -> dict[tuple[Problem, str], Record]:
-    """The newest run of each problem and configuration."""
-    oldest_first = sorted(records, key=lambda record: str(record["created"]))
-    return {(problem_of(record), configuration(record)): record for record in oldest_first}
-
-
-def in_order(records: Iterable[Record]) -> list[str]:
-    """The configurations of some runs: engines in the order of the registry, then by threads."""
-    keys = {
-        configuration(record): (
-            list(ENGINES).index(record["engine"]) if record["engine"] in ENGINES else len(ENGINES),
-            engine_and_options(record),
-            workers(record),
-            threads(record) or 0,
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has the engine's defaults; retiring, threads and workers may differ."""
+        return not (
+            self.engine_options or self.device_memory or self.rebalance_layer or self.streamed
         )
-        for record in records
-    }
-    return sorted(keys, key=lambda name: (keys[name], name))
 
 
-def asks_for_tile(record: Record) -> bool:
-    """Whether a tile shape was asked for: such runs are for the kernel table."""
-    return record["tile"] is not None and record["tile"]["asked"] is not None
+def configuration_of(record: Record) -> Configuration:
+    """The configuration of a run."""
+    launch, shortcuts = record.launch, record.shortcuts
+    spread = launch.workers > 1
+    return Configuration(
+        engine=record.engine,
+        device=record.device,
+        retires=shortcuts.finished_images_retired if shortcuts.twins_folded else None,
+        engine_options=tuple(sorted(record.engine_options.items())),
+        device_memory=record.device_memory or 0,
+        rebalance_layer=launch.rebalance_layer or 0,
+        streamed=record.stream is not None,
+        workers=launch.workers,
+        partition=launch.partition if spread else "",
+        launcher=launch.launcher if spread else "",
+        broadcast=launch.broadcast,
+        threads=record.workers[0].threads if record.device == "cpu" else 0,
+    )
 
 
-def stores_float16(record: Record) -> bool:
-    """Whether values between layers were rounded to float16; older records do not say: float32."""
-    return bool(record.get("features") == "float16")
+def newest(records: Iterable[Record]) -> dict[tuple[Problem, Configuration], Record]:
+    """The newest run of each problem and configuration."""
+    oldest_first = sorted(records, key=lambda record: record.created)
+    return {(problem_of(record), configuration_of(record)): record for record in oldest_first}
 
 
-# ---- numbers and notes
+# ---- what must be known to read a table
+
+SKIPPED = {
+    "dead_images_dropped": "dead images dropped",
+    "twins_folded": "twins folded",
+    "finished_images_retired": "finished images retired",
+}
+EFFECTIVE = (
+    "Effective: the challenge's rate: all edges of all layers x images / median seconds of "
+    "inference, whatever an engine skips."
+)
+TIMED = (
+    "Timed: features on the device, in the engine's input layout, to categories on the host. Of "
+    "each configuration the newest run counts."
+)
+MARKS = {
+    Status.UNVERIFIED: ("*", "not verified"),
+    Status.COUNT_ONLY: ("#", "verified by the number of categories only"),
+    Status.WRONG: ("!", "the categories are WRONG"),
+}
+"""What is put behind a number of a run that is not verified, and what it says."""
 
 
-def number(value: float, digits: int = 4) -> str:
-    """So many significant digits; no exponent for numbers that are read easily without."""
-    return f"{float(f'{value:.{digits}g}'):.15g}"
-
-
-def seconds(record: Record) -> float:
-    """The median of the timed runs."""
-    return float(record["timings_s"]["infer"]["median"])
-
-
-def mark(record: Record) -> str:
-    """What to put behind a number of a run, of `MARKS`: nothing if it was verified."""
-    if record.get("difference") is not None:
-        return " !"
-    return "" if record["verified"] else " *"
+def shortcuts_in_words(record: Record) -> str:
+    """The shortcuts that were on."""
+    shortcuts = record.shortcuts
+    on = [word for name, word in SKIPPED.items() if getattr(shortcuts, name)]
+    return ", ".join(on) or "none"
 
 
 def notes(records: Sequence[Record], *, timed: str = TIMED) -> list[str]:
     """What must be known to read a table of these runs: a sentence or a line each."""
     lines = [timed]
-    if any(record["stream"] is not None for record in records):
+    if any(record.stream is not None for record in records):
         lines.append("Streamed runs: the upload of the inputs is inside the timed part.")
-    lines += [f"Skipped: {_skipped(records)}.", f"Machine: {_machine(records)}."]
+    lines += [f"Shortcuts on: {_shortcuts(records)}.", f"Machine: {_machine(records)}."]
     return [*lines, *verification(records), *samples(records)]
 
 
 def verification(records: Iterable[Record]) -> list[str]:
     """What the marks behind the numbers of these runs say, or that there are none."""
-    marks = {mark(record) for record in records}
-    marked = [text for key, text in MARKS.items() if key in marks]
+    there = {record.status for record in records}
+    marked = [f"{mark} {words}." for status, (mark, words) in MARKS.items() if status in there]
     return marked or ["Verified: the categories of every run."]
 
 
-def _skipped(records: Sequence[Record]) -> str:
-    words: dict[str, list[str]] = {}
+def is_noisy(record: Record) -> bool:
+    """Whether the samples of a run lie far apart; one sample says nothing."""
+    return record.timings_s.infer.spread >= NOISY_FROM
+
+
+def noise_in_words(record: Record) -> str:
+    """How far the samples of a run lie apart."""
+    infer = record.timings_s.infer
+    low, high = min(infer.samples), max(infer.samples)
+    return (
+        f"the samples are noisy: {low:.4g} to {high:.4g} s, {infer.spread:.0%} of the median "
+        f"(warned from {NOISY_FROM:.0%})"
+    )
+
+
+def samples(records: Sequence[Record]) -> list[str]:
+    """What the samples warn of: noise, or one sample alone."""
+
+    def name(record: Record) -> str:
+        return f"{configuration_of(record).label} {problem_of(record).label}"
+
+    lines = []
+    noisy = [
+        f"{name(record)} ({record.timings_s.infer.spread:.0%})"
+        for record in records
+        if is_noisy(record)
+    ]
+    if noisy:
+        lines.append(
+            f"Noisy samples, (largest - smallest) / median from {NOISY_FROM:.0%} on: "
+            f"{', '.join(noisy)}."
+        )
+    single = [name(record) for record in records if len(record.timings_s.infer.samples) == 1]
+    if single:
+        lines.append(f"One timed run alone: {', '.join(single)}.")
+    return lines
+
+
+def _shortcuts(records: Sequence[Record]) -> str:
+    engines: dict[str, list[str]] = {}
     for record in records:
-        on = [word for key, word in SKIPPED.items() if record["shortcuts"][key]]
-        engine = record["engine"]
-        if (
-            record["shortcuts"]["twins_folded"]
-            and not record["shortcuts"]["finished_images_retired"]
-        ):
-            engine += " --no-retire"
-        engines = words.setdefault(", ".join(on) or "nothing", [])
-        if engine not in engines:
-            engines.append(engine)
-    return "; ".join(f"{', '.join(sorted(engines))}: {what}" for what, engines in words.items())
+        configuration = configuration_of(record)
+        name = record.engine + (" --no-retire" if configuration.retires is False else "")
+        names = engines.setdefault(shortcuts_in_words(record), [])
+        if name not in names:
+            names.append(name)
+    return "; ".join(f"{', '.join(sorted(names))}: {what}" for what, names in engines.items())
 
 
 def _machine(records: Sequence[Record]) -> str:
     """Hardware, driver, CUDA and dates of some runs on alike machines."""
-    parts = list(dict.fromkeys(in_words(hardware(record)) for record in records))
-    on_gpu = [record["machine"] for record in records if record["device"] == "cuda"]
-    drivers = {gpu["driver"] for machine in on_gpu for gpu in machine["gpus"]}
-    runtimes = {machine["cuda"]["runtime"] for machine in on_gpu if machine["cuda"]}
+    parts = list(dict.fromkeys(hardware(record).label for record in records))
+    on_gpu = [record.machine for record in records if record.device == "cuda"]
+    drivers = {gpu.driver for machine in on_gpu for gpu in machine.gpus}
+    runtimes = {machine.cuda.runtime for machine in on_gpu if machine.cuda}
     parts += [f"driver {driver}" for driver in sorted(drivers)]
     parts += [f"CUDA {runtime}" for runtime in sorted(runtimes)]
-    days = sorted({str(record["created"])[:10] for record in records})
+    days = sorted({record.created[:10] for record in records})
     return "; ".join([*parts, " to ".join(dict.fromkeys([days[0], days[-1]]))])
-
-
-def samples(records: Sequence[Record]) -> list[str]:
-    """What the samples warn of: a wide spread, or one sample alone."""
-
-    def name(record: Record) -> str:
-        return f"{configuration(record)} {problem_of(record).label}"
-
-    lines = []
-    wide = [
-        f"{name(record)} ({spread(record['timings_s']['infer']['samples']):.0%})"
-        for record in records
-        if wobble(record) is not None
-    ]
-    if wide:
-        lines.append(
-            f"Samples that wobble, (largest - smallest) / median from {WOBBLES_FROM:.0%} on: "
-            f"{', '.join(wide)}."
-        )
-    single = [name(r) for r in records if len(r["timings_s"]["infer"]["samples"]) == 1]
-    if single:
-        lines.append(f"One timed run alone: {', '.join(single)}.")
-    return lines

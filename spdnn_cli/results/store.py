@@ -1,318 +1,392 @@
-"""Result files: one JSON a run, with its raw samples, in a folder a machine; and its categories.
+"""Where results are: own runs in `results/local/`, those to publish in `results/<machine>/`.
 
-Beside `NAME.json` lies `NAME-categories.tsv`, in the format of the official truth files, and
-`NAME-lifetimes.npy` where the run was traced. docs/results.md names every field.
+    results/local/<machine>/<id>.json      a run of one's own: a record; Git ignores it
+    results/local/lists/                   its lists
+    results/<machine>/<suite>.jsonl        runs that were kept: a record a line
+    results/lists/<sha256>.tsv             categories, in the format of the official truth files
+    results/lists/<sha256>.npy             lifetimes: layers that each image entered, uint16
 
-A folder holds the results of one kind of machine, which its `machine.json` describes: processor,
-cores, memory, and for results of GPUs their models in order. A machine that differs in one of these
-gets a folder of its own, `NAME-2`, `NAME-3` and so on. Driver, versions, host and UUIDs may differ
-within a folder; every result names its own.
+A list is stored once, under its checksum, however many runs share it. A folder holds the results of
+one kind of machine: a machine with another processor, number of cores, size of memory or, for
+results of GPUs, other GPUs gets a folder of its own, `NAME-2` and so on.
+
+Files are written aside and renamed, so none is ever half.
 """
 
 from __future__ import annotations
 
 import datetime
+import hashlib
+import io
 import itertools
-import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import ResultError
-from spdnn_cli.network.layers import Int32
-from spdnn_cli.run.truth import categories_text
-from spdnn_cli.timing import spread
-from spdnn_cli.workspace import Workspace
+from spdnn_cli.results.record import Device, Machine, Record, Verification, decode, encode
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Int32 = NDArray[np.int32]
     Lifetimes = NDArray[np.uint16]
 
-SCHEMA_VERSION = 2
-MACHINE_FILE = "machine.json"
-BENCH_FILES = "bench-*.json"
-"""What `spdnn bench` has done; kept beside the results, and no result."""
+LOCAL = "local"
+"""The folder of one's own runs, below the results."""
+LISTS = "lists"
+"""The folder of categories and lifetimes."""
+DEFAULT_SUITE = "runs"
+"""The file for runs that are of no suite."""
 SAME_MEMORY = 0.02
 """Memory sizes this close, as a share, are the same: what a system keeps for itself varies."""
-NEEDED = (
-    *("created", "neurons", "layers", "images", "engine", "threads", "shortcuts", "dataset"),
-    *("survivors", "categories_sha256", "verified", "effective_teraedges_per_s"),
-    *("device", "executed_edges", "timings_s", "machine"),
-)
-"""What a result has of any version: what `verify` and `report` read of it."""
-NEEDED_SINCE_2 = ("launch", "workers", "imbalance", "options", "stream", "lifetimes")
-WOBBLES_FROM = 0.1
-"""From this spread of its samples on, (largest - smallest) / median, a run is warned about: twice
-the difference between two runs that `spdnn report compare` takes for a regression. Runs of some
-milliseconds on an idle machine stay below 0.03."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A result file that was read: its path, and its record as `inference.run` makes it."""
+    """A record, and where it is.
 
+    Attributes:
+        record: what was measured.
+        path: the file that holds it: a `.json`, or a `.jsonl` with others.
+    """
+
+    record: Record
     path: Path
-    record: dict[str, Any]
+
+    @property
+    def machine(self) -> str:
+        """The name of the folder, which stands for the machine."""
+        return self.path.parent.name
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it was not kept."""
+        return self.path.parent.parent.name == LOCAL
+
+    @property
+    def name(self) -> str:
+        """What a user calls it by: the file where that holds one record, else file and id."""
+        return str(self.path) if self.path.suffix == ".json" else f"{self.path}: {self.record.id}"
 
     def categories(self) -> Int32:
-        """The categories of the run, int32, ascending, from 0.
+        """The categories of the run, int32, ascending, from 0; of one pass where images repeat.
 
         Raises:
-            ResultError: the file beside the result is missing or holds something else.
+            ResultError: the list is missing or damaged.
         """
         import numpy as np
 
-        from spdnn_cli.run.truth import categories_sha256
-
-        file = _categories_file(self.path)
-        try:
-            numbers = [int(line) - 1 for line in file.read_text().splitlines()]
-        except (OSError, ValueError) as error:
-            raise ResultError(
-                f"the categories cannot be read ({_reason(error)})", path=file
-            ) from error
-        categories = np.array(numbers, np.int32)
-        if categories_sha256(categories) != self.record["categories_sha256"]:
-            raise ResultError("is not the list that the result names", path=file)
-        return categories
+        content = self._list(self.record.categories_sha256, ".tsv")
+        numbers = [int(line) - 1 for line in content.decode("ascii").splitlines()]
+        return np.array(numbers, np.int32)
 
     def lifetimes(self) -> Lifetimes:
         """How many layers each image entered before it was dead or finished, uint16 (images,).
 
+        Of one pass where images repeat.
+
         Raises:
-            ResultError: the run was not traced, or the file beside the result is missing or holds
-                something else.
+            ResultError: the run was not traced, or the list is missing or damaged.
         """
         import numpy as np
 
-        named = self.record["lifetimes"]
-        if named is None:
+        if self.record.lifetimes_sha256 is None:
             raise ResultError(
-                "has no lifetimes of its images", path=self.path, hint="Run: spdnn infer --trace"
+                f"{self.record.id} has no lifetimes of its images",
+                path=self.path,
+                hint="Run: spdnn infer --trace",
             )
-        file = self.path.with_name(named["file"])
-        try:
-            lifetimes = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ResultError(
-                f"the lifetimes cannot be read ({_reason(error)})", path=file
-            ) from error
-        wanted = (self.record["images"],)
-        if lifetimes.shape != wanted or lifetimes.dtype != np.uint16:
-            raise ResultError(
-                f"holds {lifetimes.dtype} {lifetimes.shape}, the result has uint16 {wanted}",
-                path=file,
-            )
+        content = self._list(self.record.lifetimes_sha256, ".npy")
+        lifetimes: Lifetimes = np.load(io.BytesIO(content), allow_pickle=False)
         return lifetimes
 
+    def _list(self, sha256: str, suffix: str) -> bytes:
+        file = self.path.parent.parent / LISTS / f"{sha256}{suffix}"
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ResultError(f"cannot be read ({error.strerror})", path=file) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ResultError(
+                "is damaged: its checksum is not its name", path=file, hint="Run the run again."
+            )
+        return content
 
-def save(
-    workspace: Workspace,
-    machine: str,
-    record: dict[str, Any],
-    categories: Int32,
-    lifetimes: Lifetimes | None = None,
-) -> Path:
-    """Write a result, and what belongs beside it, into the folder of its machine.
 
-    Args:
-        workspace: results go below its `results_dir`.
-        machine: the folder's name, say `1x-nvidia-h200`; where that folder is of an unlike machine,
-            `-2`, `-3` and so on is added (see the top of this file).
-        record: as `inference.run` makes it. Its "lifetimes" is set, to what is written here.
-        categories: int32, ascending, from 0.
-        lifetimes: layers that each image entered, uint16 (images,), of a traced run.
+def categories_text(categories: Int32) -> str:
+    """The text of an official categories file: one number from 1 a line."""
+    return "".join(f"{image + 1}\n" for image in categories.tolist())
 
-    Returns:
-        The JSON file's path.
+
+def categories_sha256(categories: Int32) -> str:
+    """SHA-256 of the categories as the official file holds them."""
+    return hashlib.sha256(categories_text(categories).encode()).hexdigest()
+
+
+@dataclass
+class Store:
+    """The results below a folder.
+
+    Attributes:
+        root: the folder.
+        warn: told, in a sentence, of a file that is passed over.
+    """
+
+    root: Path
+    warn: Callable[[str], None] = field(default=lambda sentence: None)
+
+    def save(
+        self, record: Record, machine: str, categories: Int32, lifetimes: Lifetimes | None = None
+    ) -> Result:
+        """Write a run of one's own, and its lists.
+
+        Args:
+            record: its `id` and checksums are set here.
+            machine: the folder's name, say `1x-nvidia-h200`; `-2` and so on is added where that
+                folder is of an unlike machine.
+            categories: int32, ascending, from 0; of one pass where images repeat.
+            lifetimes: uint16 (images,), of a traced run.
+
+        Raises:
+            DataError: a file cannot be written.
+        """
+        local = self.root / LOCAL
+        folder = self._folder(local, machine, record.device, record.machine)
+        text = categories_text(categories).encode()
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S%f")[:-3]
+        record = msgspec.structs.replace(
+            record,
+            id=f"n{record.neurons}-l{record.layers}-{record.engine}-{now}",
+            categories_sha256=_store_list(local, text, ".tsv"),
+            lifetimes_sha256=None
+            if lifetimes is None
+            else _store_list(local, _npy_bytes(lifetimes), ".npy"),
+        )
+        path = folder / f"{record.id}.json"
+        _write(path, [record])
+        return Result(record, path)
+
+    def all(self) -> list[Result]:
+        """Every result, oldest first. A file that holds none is named to `warn` and passed over."""
+        files = itertools.chain.from_iterable(map(_files, self._folders()))
+        found = itertools.chain.from_iterable(map(self._passing_over, files))
+        unique = {result.record.id: result for result in found}
+        return sorted(unique.values(), key=lambda result: result.record.created)
+
+    def last(self) -> Result:
+        """The newest result.
+
+        Raises:
+            ResultError: there is none.
+        """
+        return self._some()[-1]
+
+    def find(self, word: str) -> Result:
+        """The result with that id, or in that file.
+
+        Raises:
+            ResultError: there is none, or the file holds several.
+        """
+        path = Path(word)
+        if path.suffix in (".json", ".jsonl") or path.exists():
+            return only(path)
+        for result in self.all():
+            if result.record.id == word:
+                return result
+        raise ResultError(
+            f"there is no result {word!r} below {self.root}", hint="List them: spdnn results"
+        )
+
+    def update(self, result: Result, verification: Verification) -> Result:
+        """Note in the file of a result what became of its verification."""
+        record = msgspec.structs.replace(result.record, verification=verification)
+        records = [r if r.id != record.id else record for r in _read(result.path)]
+        _write(result.path, records)
+        return Result(record, result.path)
+
+    def keep(self, results: Sequence[Result], suite: str | None = None) -> list[Result]:
+        """Move runs of one's own to those that are published: `<machine>/<suite>.jsonl`.
+
+        Args:
+            results: the runs.
+            suite: the file's name; None: each run's suite.
+        """
+        kept = []
+        for result in results:
+            record = result.record
+            name = suite or record.suite or DEFAULT_SUITE
+            folder = self._folder(self.root, result.machine, record.device, record.machine)
+            lists = [(record.categories_sha256, ".tsv"), (record.lifetimes_sha256, ".npy")]
+            for sha256, suffix in lists:
+                if sha256 is not None:
+                    _store_list(self.root, result._list(sha256, suffix), suffix)
+            path = folder / f"{name}.jsonl"
+            others = _read(path) if path.exists() else []
+            _write(path, [*(r for r in others if r.id != record.id), record])
+            if result.path != path:
+                self.remove([result])
+            kept.append(Result(record, path))
+        return kept
+
+    def remove(self, results: Sequence[Result]) -> None:
+        """Delete results, and the lists that no other one has."""
+        for result in results:
+            left = [r for r in _read(result.path) if r.id != result.record.id]
+            if left:
+                _write(result.path, left)
+            else:
+                result.path.unlink()
+        for area in {result.path.parent.parent for result in results}:
+            folders = (f for f in area.iterdir() if f.is_dir() and f.name not in (LOCAL, LISTS))
+            records = [
+                result.record
+                for file in itertools.chain.from_iterable(map(_files, folders))
+                for result in self._passing_over(file)
+            ]
+            used = {r.categories_sha256 for r in records} | {r.lifetimes_sha256 for r in records}
+            for file in (area / LISTS).glob("*"):
+                if file.stem not in used:
+                    file.unlink()
+
+    def _some(self) -> list[Result]:
+        results = self.all()
+        if not results:
+            raise ResultError(
+                f"there is no result below {self.root}", hint="Run spdnn infer first."
+            )
+        return results
+
+    def _folders(self) -> list[Path]:
+        return sorted(
+            folder
+            for area in (self.root, self.root / LOCAL)
+            if area.is_dir()
+            for folder in area.iterdir()
+            if folder.is_dir() and folder.name not in (LOCAL, LISTS)
+        )
+
+    def _passing_over(self, file: Path) -> list[Result]:
+        try:
+            return [Result(record, file) for record in _read(file)]
+        except ResultError as error:
+            self.warn(f"Passed over: {error}")
+            return []
+
+    def _folder(self, area: Path, name: str, device: Device, machine: Machine) -> Path:
+        """The folder of a machine; it need not exist yet."""
+        for number in itertools.count(1):
+            folder = area / (name if number == 1 else f"{name}-{number}")
+            first = next(self._of_folder(folder), None)
+            if first is None or _alike(device, machine, first.record):
+                return folder
+        raise AssertionError("numbers do not end")
+
+    def _of_folder(self, folder: Path) -> Iterator[Result]:
+        return itertools.chain.from_iterable(map(self._passing_over, _files(folder)))
+
+
+def read(path: Path) -> list[Result]:
+    """The results in a file, or of all files below a folder.
 
     Raises:
-        DataError: a file cannot be written.
+        ResultError: a file that is named cannot be read, or the folder has no results.
     """
+    if not path.is_dir():
+        return [Result(record, path) for record in _read(path)]
+    store = Store(path.parent)
+    files = sorted(file for file in path.rglob("*.json*") if file.suffix in (".json", ".jsonl"))
+    found = list(itertools.chain.from_iterable(map(store._passing_over, files)))
+    if not found:
+        raise ResultError("has no results", path=path)
+    return found
+
+
+def only(path: Path) -> Result:
+    """The one result in a file.
+
+    Raises:
+        ResultError: the file cannot be read, or holds several.
+    """
+    results = read(path)
+    if len(results) > 1:
+        raise ResultError(
+            f"holds {len(results)} results", path=path, hint="Name one: spdnn results lists them."
+        )
+    return results[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.suffix in (".json", ".jsonl"))
+
+
+def _read(path: Path) -> list[Record]:
+    """The records of a file; at least one.
+
+    Raises:
+        ResultError: it cannot be read, or a line is no record.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise ResultError(f"cannot be read as a result ({reason})", path=path) from error
+    lines = [text] if path.suffix == ".json" else text.splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() and path.suffix != ".json":
+            continue
+        try:
+            records.append(decode(line))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ResultError(
+                f"is not a result of spdnn ({str(error).rstrip('.')})",
+                path=path,
+                line=None if path.suffix == ".json" else number,
+            ) from error
+    if not records:
+        raise ResultError("holds no result", path=path)
+    return records
+
+
+def _write(path: Path, records: Iterable[Record]) -> None:
+    lines = "".join(f"{encode(record)}\n" for record in records)
+    with written_aside(path) as part:
+        part.write_text(lines, encoding="utf-8")
+
+
+def _store_list(area: Path, content: bytes, suffix: str) -> str:
+    """Store a list under its checksum, unless it is there; returns the checksum."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    path = area / LISTS / f"{sha256}{suffix}"
+    if not path.exists():
+        with written_aside(path) as part:
+            part.write_bytes(content)
+    return sha256
+
+
+def _npy_bytes(lifetimes: Lifetimes) -> bytes:
     import numpy as np
 
-    folder = machine_folder(workspace.results_dir, machine, record)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    name = "n{neurons}-l{layers}-{engine}".format(**record) + now.strftime("-%Y%m%dT%H%M%S%f")[:-3]
-    path = folder / f"{name}.json"
-    record["lifetimes"] = None
-    if lifetimes is not None:
-        record["lifetimes"] = {"file": f"{name}-lifetimes.npy"}
-        with written_aside(folder / record["lifetimes"]["file"]) as part, part.open("wb") as file:
-            np.save(file, lifetimes.astype(np.uint16, casting="same_kind"))
-    with written_aside(_categories_file(path)) as part:
-        part.write_text(categories_text(categories))
-    with written_aside(path) as part:
-        part.write_text(json.dumps({"schema_version": SCHEMA_VERSION} | record, indent=1) + "\n")
-    if not (folder / MACHINE_FILE).exists():
-        with written_aside(folder / MACHINE_FILE) as part:
-            part.write_text(json.dumps(_hardware(record), indent=1) + "\n")
-    return path
+    content = io.BytesIO()
+    np.save(content, lifetimes.astype(np.uint16, casting="same_kind"))
+    return content.getvalue()
 
 
-def update(result: Result, changes: dict[str, Any]) -> None:
-    """Write a result file anew with some entries changed, and all others as the file has them."""
-    record = json.loads(result.path.read_text())
-    with written_aside(result.path) as part:
-        part.write_text(json.dumps(record | changes, indent=1) + "\n")
+def _alike(device: Device, machine: Machine, other: Record) -> bool:
+    """Whether two results can share a folder: the same hardware, as far as it computed."""
 
+    def gpus(of: Machine) -> list[str]:
+        return [gpu.name for gpu in of.gpus] if device == "cuda" else []
 
-def load(path: Path) -> Result:
-    """Read a result file; an older one is brought to the present schema, in memory.
-
-    Raises:
-        ResultError: it is missing, not a result, or of a newer schema.
-    """
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ResultError(f"cannot be read as a result ({_reason(error)})", path=path) from error
-    if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
-        raise ResultError("is not a result of spdnn", path=path)
-    if record["schema_version"] > SCHEMA_VERSION:
-        raise ResultError(
-            f"has schema version {record['schema_version']}; this program reads up to "
-            f"{SCHEMA_VERSION}",
-            path=path,
-            hint="Update spdnn.",
-        )
-    needed = NEEDED if record["schema_version"] == 1 else (*NEEDED, *NEEDED_SINCE_2)
-    missing = [name for name in needed if name not in record]
-    if missing:
-        raise ResultError(f"is a result without {', '.join(missing)}", path=path)
-    if record["schema_version"] > 1:
-        return Result(path, record)
-    try:
-        return Result(path, _upgraded(record))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ResultError(
-            f"is a damaged result ({type(error).__name__}: {error})", path=path
-        ) from error
-
-
-def machine_folder(results_dir: Path, name: str, record: dict[str, Any]) -> Path:
-    """The folder for results of a machine: `name`, or `name`-2 and so on where that is of another.
-
-    It need not exist yet. Of `record`, "device" and "machine" count.
-    """
-    hardware = _hardware(record)
-    for number in itertools.count(1):
-        folder = results_dir / (name if number == 1 else f"{name}-{number}")
-        if not folder.is_dir() or _alike(hardware, _hardware_of(folder, hardware)):
-            return folder
-    raise AssertionError("numbers do not end")
-
-
-def load_all(workspace: Workspace) -> list[Result]:
-    """Every result below results/, oldest first."""
-    paths = itertools.chain.from_iterable(
-        _result_files(folder) for folder in sorted(workspace.results_dir.glob("*"))
-    )
-    return sorted(map(load, paths), key=lambda result: str(result.record["created"]))
-
-
-def wobble(record: dict[str, Any]) -> str | None:
-    """A warning where the samples of a run lie `WOBBLES_FROM` apart or more; None: they do not.
-
-    One sample says nothing: None.
-    """
-    samples = record["timings_s"]["infer"]["samples"]
-    apart = spread(samples)
-    if apart < WOBBLES_FROM:
-        return None
-    return (
-        f"the samples wobble: {min(samples):.4g} to {max(samples):.4g} s, {apart:.0%} of the median"
-        f" (warned from {WOBBLES_FROM:.0%})"
-    )
-
-
-def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of version 1 with what that did not say, as it was always so: one device, alone."""
-    infer = record["timings_s"]["infer"]
-    return {
-        **record,
-        "schema_version": SCHEMA_VERSION,
-        "machine": {**record["machine"], "cuda": None},
-        "options": {"warmup": len(infer["warmup"]), "repeat": len(infer["samples"])},
-        "launch": {
-            "launcher": "alone",
-            "workers": 1,
-            "partition": "contiguous",
-            "rebalance_layer": None,
-            "broadcast": False,
-        },
-        "workers": [_only_worker(record)],
-        "imbalance": 1.0,
-        "stream": None,
-        "features": "float32",
-        "tile": None,
-        "lifetimes": None,
-    }
-
-
-def _only_worker(record: dict[str, Any]) -> dict[str, Any]:
-    """The one worker of a run of version 1, from what the run said of itself."""
-    on_gpu = record["device"] == "cuda"
-    gpus = record["machine"]["gpus"] if on_gpu else []
-    return {
-        "rank": 0,
-        "host": None,
-        "device": record["device"],
-        "device_index": 0 if on_gpu else None,
-        "device_name": gpus[0]["name"] if gpus else record["machine"]["cpu"],
-        "uuid": gpus[0]["uuid"] if len(gpus) == 1 else None,
-        "threads": record["threads"],
-        "images": record["images"],
-        "survivors": record["survivors"],
-        "executed_edges": record["executed_edges"],
-        "timings_s": {k: v for k, v in record["timings_s"].items() if k != "end_to_end"},
-        "rebalanced": None,
-        "clocks": None,
-        "peak_memory_bytes": record.get("peak_memory_bytes"),
-    }
-
-
-def _hardware(record: dict[str, Any]) -> dict[str, Any]:
-    """What two results must have in common to be of one machine, for `machine.json`."""
-    machine = record["machine"]
-    names = [gpu["name"] for gpu in machine["gpus"]] if record["device"] == "cuda" else []
-    kept = {name: machine[name] for name in ("cpu", "cores", "memory_bytes")}
-    return {**kept, "gpus": names}
-
-
-def _hardware_of(folder: Path, unknown: dict[str, Any]) -> dict[str, Any]:
-    """What a folder's machine file says; else what its results say; `unknown` where it has none."""
-    try:
-        if (folder / MACHINE_FILE).exists():
-            return dict(json.loads((folder / MACHINE_FILE).read_text()))
-        files = _result_files(folder)
-        return _hardware(load(files[0]).record) if files else unknown
-    except (OSError, ValueError, TypeError, ResultError):
-        return {}  # nobody can tell: it is not taken for this machine's
-
-
-def _alike(hardware: dict[str, Any], other: dict[str, Any]) -> bool:
-    if any(hardware[name] != other.get(name) for name in ("cpu", "cores", "gpus")):
-        return False
-    memory, other_memory = hardware["memory_bytes"], other.get("memory_bytes")
-    return isinstance(other_memory, int) and abs(memory - other_memory) <= SAME_MEMORY * memory
-
-
-def _result_files(folder: Path) -> list[Path]:
-    """The results in a folder; not its machine file, nor what `spdnn bench` notes there."""
-    return sorted(
-        path
-        for path in folder.glob("*.json")
-        if path.name != MACHINE_FILE and not path.match(BENCH_FILES)
-    )
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _categories_file(path: Path) -> Path:
-    return path.with_name(f"{path.stem}-categories.tsv")
+    same = (machine.cpu, machine.cores) == (other.machine.cpu, other.machine.cores)
+    apart = abs(machine.memory_bytes - other.machine.memory_bytes)
+    same_memory = apart <= SAME_MEMORY * machine.memory_bytes
+    return device == other.device and same and same_memory and gpus(machine) == gpus(other.machine)
