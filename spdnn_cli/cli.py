@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spdnn_cli import __version__, problem
+from spdnn_cli import __version__, jit, problem
 from spdnn_cli.errors import ResultError, SpdnnError, VerificationError
 from spdnn_cli.workspace import Workspace
 
@@ -129,6 +129,7 @@ def cli(context: click.Context, data_dir: Path, results_dir: Path) -> None:
       spdnn infer
     """
     context.obj = Workspace(data_dir, results_dir)
+    jit.data_dir = data_dir
 
 
 @cli.command()
