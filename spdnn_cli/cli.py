@@ -541,7 +541,7 @@ def compare(
     from spdnn_cli import display
     from spdnn_cli.report import compare as comparing
 
-    comparison = comparing.compare(before, after, threshold / 100)
+    comparison = comparing.compare(before, after, threshold / 100, display.note)
     display.tables([comparison.table()], _form(context, form))
     comparison.check()
 
@@ -567,9 +567,10 @@ def _form(context: click.Context, form: str | None) -> str | None:
 
 
 def _all_results(workspace: Workspace) -> list[Result]:
+    from spdnn_cli import display
     from spdnn_cli.results.store import load_all
 
-    results = load_all(workspace)
+    results = load_all(workspace, display.note)
     if not results:
         raise ResultError(
             f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."

@@ -14,6 +14,8 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +50,14 @@ WOBBLES_FROM = 0.1
 """From this spread of its samples on, (largest - smallest) / median, a run is warned about: twice
 the difference between two runs that `spdnn report compare` takes for a regression. Runs of some
 milliseconds on an idle machine stay below 0.03."""
+
+
+Warn = Callable[[str], None]
+"""Told, in a line, of what is left out."""
+
+
+def _silently(line: str) -> None:
+    """For callers who need no warnings."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,7 @@ def load(path: Path) -> Result:
     """
     try:
         record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"cannot be read as a result ({_reason(error)})", path=path) from error
     if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
         raise ResultError("is not a result of spdnn", path=path)
@@ -206,12 +216,60 @@ def machine_folder(results_dir: Path, name: str, record: dict[str, Any]) -> Path
     raise AssertionError("numbers do not end")
 
 
-def load_all(workspace: Workspace) -> list[Result]:
-    """Every result below results/, oldest first."""
-    paths = itertools.chain.from_iterable(
-        _result_files(folder) for folder in sorted(workspace.results_dir.glob("*"))
-    )
-    return sorted(map(load, paths), key=lambda result: str(result.record["created"]))
+def load_all(workspace: Workspace, warn: Warn = _silently) -> list[Result]:
+    """Every result below results/, oldest first; what else lies there is left out.
+
+    Args:
+        workspace: where results are.
+        warn: told, in a line, of each file that is no result or cannot be read.
+    """
+    folders = [path for path in _listed(workspace.results_dir, warn) if os.path.isdir(path)]
+    return _loaded([file for folder in folders for file in _result_files(folder, warn)], warn)
+
+
+def load_below(folder: Path, warn: Warn = _silently) -> list[Result]:
+    """Every result in a folder and all folders below it; else as `load_all`."""
+    return _loaded(_result_files(folder, warn, below=True), warn)
+
+
+def _loaded(files: list[Path], warn: Warn) -> list[Result]:
+    """The results among files, oldest first."""
+    found = []
+    for file in files:
+        try:
+            if os.path.exists(file) and not os.path.isfile(
+                file
+            ):  # to read a pipe would wait for ever
+                raise ResultError("is no file", path=file)
+            found.append(load(file))
+        except ResultError as error:
+            warn(f"Warning: {error} It is left out.")
+    return sorted(found, key=lambda result: str(result.record["created"]))
+
+
+def _result_files(folder: Path, warn: Warn, below: bool = False) -> list[Path]:
+    """What should be results in a folder; not its machine file, nor what `spdnn bench` notes there.
+
+    `below` takes the folders in it as well.
+    """
+    found = []
+    for path in _listed(folder, warn):
+        if path.suffix == ".json" and path.name != MACHINE_FILE and not path.match(BENCH_FILES):
+            found.append(path)
+        if below and os.path.isdir(path) and not os.path.islink(path):
+            found += _result_files(path, warn, below)
+    return found
+
+
+def _listed(folder: Path, warn: Warn) -> list[Path]:  # os.path says no where pathlib may not look
+    """What is in a folder, by name; nothing where there is no folder."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        warn(f"Warning: {folder}: cannot be read ({_reason(error)}). It is left out.")
+        return []
 
 
 def wobble(record: dict[str, Any]) -> str | None:
@@ -288,9 +346,9 @@ def _hardware_of(folder: Path, unknown: dict[str, Any]) -> dict[str, Any]:
     try:
         if (folder / MACHINE_FILE).exists():
             return dict(json.loads((folder / MACHINE_FILE).read_text()))
-        files = _result_files(folder)
-        return _hardware(load(files[0]).record) if files else unknown
-    except (OSError, ValueError, TypeError, ResultError):
+        found = _loaded(_result_files(folder, _silently), _silently)
+        return _hardware(found[0].record) if found else unknown
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
         return {}  # nobody can tell: it is not taken for this machine's
 
 
@@ -301,16 +359,7 @@ def _alike(hardware: dict[str, Any], other: dict[str, Any]) -> bool:
     return isinstance(other_memory, int) and abs(memory - other_memory) <= SAME_MEMORY * memory
 
 
-def _result_files(folder: Path) -> list[Path]:
-    """The results in a folder; not its machine file, nor what `spdnn bench` notes there."""
-    return sorted(
-        path
-        for path in folder.glob("*.json")
-        if path.name != MACHINE_FILE and not path.match(BENCH_FILES)
-    )
-
-
-def _reason(error: OSError | ValueError) -> str:
+def _reason(error: OSError | ValueError | RecursionError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
