@@ -237,9 +237,7 @@ def _loaded(files: list[Path], warn: Warn) -> list[Result]:
     found = []
     for file in files:
         try:
-            if os.path.exists(file) and not os.path.isfile(
-                file
-            ):  # to read a pipe would wait for ever
+            if os.path.exists(file) and not os.path.isfile(file):  # a pipe would block
                 raise ResultError("is no file", path=file)
             found.append(load(file))
         except ResultError as error:
