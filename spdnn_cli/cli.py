@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spdnn_cli import __version__, problem
+from spdnn_cli import __version__, jit, problem
 from spdnn_cli.errors import ResultError, SpdnnError, VerificationError
 from spdnn_cli.workspace import Workspace
 
@@ -129,6 +129,7 @@ def cli(context: click.Context, data_dir: Path, results_dir: Path) -> None:
       spdnn infer
     """
     context.obj = Workspace(data_dir, results_dir)
+    jit.data_dir = data_dir
 
 
 @cli.command()
@@ -540,7 +541,7 @@ def compare(
     from spdnn_cli import display
     from spdnn_cli.report import compare as comparing
 
-    comparison = comparing.compare(before, after, threshold / 100)
+    comparison = comparing.compare(before, after, threshold / 100, display.note)
     display.tables([comparison.table()], _form(context, form))
     comparison.check()
 
@@ -566,9 +567,10 @@ def _form(context: click.Context, form: str | None) -> str | None:
 
 
 def _all_results(workspace: Workspace) -> list[Result]:
+    from spdnn_cli import display
     from spdnn_cli.results.store import load_all
 
-    results = load_all(workspace)
+    results = load_all(workspace, display.note)
     if not results:
         raise ResultError(
             f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."

@@ -227,7 +227,7 @@ def verify(
         ResultError: there is no such result.
         DataError: the dataset is gone, or has changed since.
     """
-    found = result.load(path) if path is not None else _last_result(workspace)
+    found = result.load(path) if path is not None else _last_result(workspace, note)
     record, categories = found.record, found.categories()
     if truth_file is not None:
         truth = read_truth(truth_file, record["neurons"], record["layers"], record["images"])
@@ -246,8 +246,8 @@ def verify(
     return {"result": str(found.path), **kept, **outcome}
 
 
-def _last_result(workspace: Workspace) -> result.Result:
-    results = result.load_all(workspace)
+def _last_result(workspace: Workspace, note: Note) -> result.Result:
+    results = result.load_all(workspace, note)
     if not results:
         raise ResultError(
             f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."

@@ -864,3 +864,116 @@ def test_result_file_that_is_none(spdnn: Spdnn, result_file: Path, text: str, me
 
     assert spdnn.fails("report").startswith(f"{result_file}: {message}")
     assert spdnn.fails("verify", result_file).startswith(f"{result_file}: {message}")
+
+
+# ---- what lies among the results and is none
+
+
+def put_bytes(text: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(text)
+
+
+STRANGERS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "AppleDouble": (
+        "._n1024-l3-cpu.json",
+        put_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X \xb0"),
+        "cannot be read as a result ('utf-8' codec can't decode byte 0xb0 in position 17: "
+        "invalid start byte)",
+    ),
+    "empty": (
+        "n1024.json",
+        put_bytes(b""),
+        "cannot be read as a result (Expecting value: line 1 column 1 (char 0))",
+    ),
+    "notes": ("notes.json", put_bytes(b'{"bought": "milk"}'), "is not a result of spdnn"),
+    "list": ("list.json", put_bytes(b"[1, 2]"), "is not a result of spdnn"),
+    "newer": (
+        "newer.json",
+        put_bytes(b'{"schema_version": 99}'),
+        "has schema version 99; this program reads up to 2. Update spdnn",
+    ),
+    "deep": (
+        "deep.json",
+        put_bytes(b"[" * 100_000),
+        "cannot be read as a result (maximum recursion depth exceeded while decoding a JSON array "
+        "from a unicode string)",
+    ),
+    "folder": ("zz.json", Path.mkdir, "is no file"),
+    "pipe": ("pipe.json", os.mkfifo, "is no file"),
+    "loop": (
+        "loop.json",
+        lambda path: path.symlink_to(path.name),
+        "cannot be read as a result (Too many levels of symbolic links)",
+    ),
+    "dangling": (
+        "dangling.json",
+        lambda path: path.symlink_to("gone"),
+        "cannot be read as a result (No such file or directory)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_a_file_that_is_no_result_is_named_and_left_out(
+    spdnn: Spdnn, result_file: Path, kind: str
+) -> None:
+    name, put, what = STRANGERS[kind]
+    assert spdnn("verify").code == 0  # notes in the result that it is right
+    wanted = {
+        words: spdnn(*words)
+        for words in (
+            ("report",),
+            ("report", "throughput", "--format", "json"),
+            ("report", "compare", str(spdnn.results), str(spdnn.results)),
+            ("verify",),
+        )
+    }
+    put(result_file.with_name(name))
+    warning = f"Warning: {result_file.with_name(name)}: {what}. It is left out.\n"
+
+    for words, before in wanted.items():
+        after = spdnn(*words)
+        times = 2 if "compare" in words else 1
+        assert (after.code, after.out) == (0, before.out)
+        assert after.err == before.err.replace("Running", warning + "Running", 1) or (
+            after.err == warning * times + before.err
+        )
+    assert spdnn("infer", "--images", "10", *QUICK).code == 0
+    assert [path.name for path in spdnn.results.iterdir()] == [result_file.parent.name]
+
+
+def test_a_file_that_is_named_must_be_a_result(spdnn: Spdnn, result_file: Path) -> None:
+    notes = result_file.with_name("notes.json")
+    notes.write_text("{}")
+
+    for words in (["verify", notes], ["report", "compare", result_file, notes]):
+        assert spdnn.fails(*words) == f"{notes}: is not a result of spdnn."
+
+
+def test_only_files_that_are_no_results(spdnn: Spdnn, result_file: Path) -> None:
+    result_file.write_text("")
+
+    assert (
+        spdnn.fails("report") == f"there is no result below {spdnn.results}. Run spdnn infer first."
+    )
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    spdnn: Spdnn, result_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Path.iterdir
+    private = spdnn.results / "private"
+    private.mkdir()
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path == private:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    for words in (["report"], ["report", "compare", spdnn.results, spdnn.results]):
+        outcome = spdnn(*words)
+        assert outcome.code == 0
+        line = f"Warning: {private}: cannot be read (Permission denied). It is left out.\n"
+        assert outcome.err.replace(line, "") == ""
+        assert line in outcome.err

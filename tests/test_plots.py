@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
 from collections.abc import Collection
 from itertools import combinations
@@ -11,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from records import MACHINE, made, on_devices, traced
+from records import MACHINE, made, on_devices, traced, written
 
 from spdnn_cli.errors import ResultError
 from spdnn_cli.report import plots, roofline
@@ -632,3 +634,66 @@ def test_committed_results_fill_the_pictures() -> None:
 )
 def test_durations_have_three_digits_and_a_unit(seconds: float, wanted: str) -> None:
     assert style.duration(seconds) == wanted
+
+
+# ---- a user's own settings
+
+
+def with_settings(folder: Path, text: bytes | None, **environment: str) -> dict[str, bytes]:
+    """Draws both kinds of pictures and a page in a process that has such settings."""
+    folder.mkdir()
+    if text is not None:
+        (folder / "matplotlibrc").write_bytes(text)
+    results = folder.parent / "results"
+    for number, result in enumerate(one_of_each()):
+        written(result, results, f"n{number}")
+    words = ["--results-dir", str(results), "report", "--html", "a.html", "--plot"]
+    made = {}
+    for file in ("a.svg", "a.png"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from spdnn_cli.cli import main; main()", *words, file],
+            cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, f"Pictures: {file}\nPage: a.html\n")
+        made[file] = (folder / file).read_bytes()
+    return made | {"a.html": (folder / "a.html").read_bytes()}
+
+
+STRANGE = b"""text.usetex: True
+font.family: serif
+figure.dpi: 300
+savefig.dpi: 30
+savefig.bbox: tight
+svg.fonttype: path
+axes.grid: True
+lines.linewidth: 9
+no.such.thing: 1
+backend: Qt5Agg
+"""
+
+
+def test_a_users_settings_change_no_byte(tmp_path: Path) -> None:
+    (tmp_path / "config" / "matplotlib").mkdir(parents=True)
+    for name in ("config/matplotlib/matplotlibrc", "rc"):
+        (tmp_path / name).write_bytes(STRANGE)
+    (tmp_path / "file").touch()
+    wanted = with_settings(tmp_path / "none", None)
+
+    settings: list[tuple[bytes | None, dict[str, str]]] = [
+        (STRANGE, {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}),
+        (b"\xff\xfe is no text", {"MPLBACKEND": "nonsense"}),
+        (None, {"MATPLOTLIBRC": str(tmp_path / "rc"), "MPLCONFIGDIR": str(tmp_path / "file")}),
+        (None, {"XDG_CONFIG_HOME": str(tmp_path / "config"), "MPLBACKEND": "TkAgg"}),
+    ]
+    for number, (text, environment) in enumerate(settings):
+        assert with_settings(tmp_path / str(number), text, **environment) == wanted
+
+
+def test_settings_of_a_program_that_draws_itself_are_left_as_they_were(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    plots.draw(one_of_each(), tmp_path / "plain.svg")
+    with mpl.rc_context({"font.size": 30, "text.usetex": True, "svg.hashsalt": "another"}):
+        plots.draw(one_of_each(), tmp_path / "a.svg")
+        assert (mpl.rcParams["font.size"], mpl.rcParams["text.usetex"]) == (30, True)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "plain.svg").read_bytes()

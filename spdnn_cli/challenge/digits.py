@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from spdnn_cli.jit import njit
 from spdnn_cli.problem import NEURONS
 
 Int64Array = npt.NDArray[np.int64]
@@ -88,7 +88,7 @@ def synthetic_features(neurons: int, images: int, seed: int) -> Uint8Array:
     return features
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _draw_images(seed: np.uint64, side: int, features: Uint8Array) -> None:
     """Draw every image, each from random numbers of its own."""
     state = np.empty(1, np.uint64)
@@ -97,7 +97,7 @@ def _draw_images(seed: np.uint64, side: int, features: Uint8Array) -> None:
         _draw_image(state, side, features[image])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _draw_image(state: Uint64Array, side: int, pixels: Uint8Array) -> None:
     """Draw one digit into its packed pixels. Factors are in 1024ths, lengths in steps."""
     digit = _between(state, 0, 9)
@@ -120,7 +120,7 @@ def _draw_image(state: Uint64Array, side: int, pixels: Uint8Array) -> None:
             _draw_line(points[k], points[k + 1], radius, side, pixels)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _rounded(points: Int64Array) -> Int64Array:
     """Cut the corners of an open line at a quarter of its sides, as Chaikin (1974) does."""
     last = len(points) - 1
@@ -134,7 +134,7 @@ def _rounded(points: Int64Array) -> Int64Array:
     return rounded
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _draw_line(
     start: Int64Array, end: Int64Array, radius: int, side: int, pixels: Uint8Array
 ) -> None:
@@ -161,7 +161,7 @@ def _draw_line(
             pixels[feature // 8] |= near << (feature % 8)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _between(state: Uint64Array, lowest: int, highest: int) -> int:
     """The next random number, evenly from `lowest` to `highest`, both included."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
@@ -170,7 +170,7 @@ def _between(state: Uint64Array, lowest: int, highest: int) -> int:
     return lowest + offset
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mix(value: np.uint64) -> np.uint64:
     """The output function of splitmix64 (Steele, Lea and Flood, 2014; Vigna's public-domain C)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -30,12 +30,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
 from spdnn_cli.errors import DataError
+from spdnn_cli.jit import njit
 from spdnn_cli.problem import IMAGES, MNIST_FILE, MNIST_MD5, NEURONS
 
 SIDE = 28
@@ -243,7 +243,7 @@ def _pack(strip: _Strip, threshold: float, features: Uint8Array, index: int) -> 
     _reaching(_column(strip, index), threshold, features[:, index * width : (index + 1) * width])
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(nogil=True, fastmath={"contract"})
 def _weighted_sum(weights: Float64Array, rows: Float64Array, first: int, sums: Float64Array) -> int:
     """sums = weights (28,) @ rows (28, any) from column `first` on; returns how many there were."""
     size: int = min(len(sums), rows.shape[1] - first)
@@ -257,7 +257,7 @@ def _weighted_sum(weights: Float64Array, rows: Float64Array, first: int, sums: F
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fold(phases: Complex128Array, bins: Float64Array, folded: Complex128Array) -> None:
     """folded = phases @ bins, where bins (28, 2 * half) are complex values, real part first."""
     by_real, by_imag = np.empty(_BLOCK), np.empty(_BLOCK)
@@ -269,7 +269,7 @@ def _fold(phases: Complex128Array, bins: Float64Array, folded: Complex128Array) 
             folded[(first + q) // 2] = complex(real, imag)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _square(column: _Column, i: int, first: int, squared: Float64Array) -> int:
     """Squared absolute values of output row `i`, images `first` on; returns how many there were."""
     size = _weighted_sum(column.real[i], column.rows, first, squared)
@@ -280,7 +280,7 @@ def _square(column: _Column, i: int, first: int, squared: Float64Array) -> int:
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _largest(column: _Column) -> float:
     """The largest squared absolute value of a column."""
     squared, largest = np.empty(_BLOCK), 0.0
@@ -291,7 +291,7 @@ def _largest(column: _Column) -> float:
     return largest
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _reaching(column: _Column, threshold: float, packed: Uint8Array) -> None:
     """Bit i % 8 of packed[k, i // 8]: whether row i of image k reaches the squared threshold."""
     squared = np.empty(_BLOCK)

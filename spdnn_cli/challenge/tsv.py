@@ -27,12 +27,12 @@ import numpy as np
 import pyarrow as pa
 from isal import igzip, igzip_threaded
 from isal.igzip_lib import IsalError
-from numba import njit
 from numpy.typing import NDArray
 from pyarrow import csv
 
 from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import DataError
+from spdnn_cli.jit import njit
 from spdnn_cli.problem import EDGES_PER_NEURON, IMAGES, layer_member
 
 _BLOCK = 8 << 20
@@ -113,7 +113,7 @@ def read_images(
     return packed
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _set_bits(packed, rows, features):  # type: ignore[no-untyped-def]
     """Set one bit an entry; stops at an entry whose bit is set, and returns its place, or -1."""
     for entry in range(len(rows)):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from numba import njit, uint64
+from numba import uint64
 from numpy.typing import NDArray
 
+from spdnn_cli.jit import njit
 from spdnn_cli.network.layers import FoldedLayer, Int32, Int64, Layer, Network
 
 SATURATION_MARGIN = 1e-4
@@ -78,7 +79,7 @@ def make_network(layers: list[FoldedLayer], ymax: float) -> Network:
     return Network(layers, ymax, certificates, np.array([layer.edges for layer in layers]))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _unfold_edges(core_offsets, core_columns, core_weights, input_class, class_sizes, output_class):  # type: ignore[no-untyped-def]
     """Row offsets, columns and weights of the plain layer."""
     # The members of each input class, ascending: members[starts[c]:starts[c + 1]].
@@ -130,7 +131,7 @@ def _twin_rows(
     return row_class.astype(np.int32), firsts
 
 
-@njit(cache=True)
+@njit()
 def mix(value: int) -> int:
     """A step of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every output."""
     value = uint64(value) + uint64(0x9E3779B97F4A7C15)
@@ -139,7 +140,7 @@ def mix(value: int) -> int:
     return value ^ (value >> uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _hash_rows(row_offsets, columns, weight_bits, bias_bits):  # type: ignore[no-untyped-def]
     hashes = np.empty(len(bias_bits), np.uint64)
     for row in range(len(bias_bits)):
@@ -151,7 +152,7 @@ def _hash_rows(row_offsets, columns, weight_bits, bias_bits):  # type: ignore[no
     return hashes
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _confirm(leader, row_offsets, columns, weight_bits, bias_bits):  # type: ignore[no-untyped-def]
     """Make a row its own leader where it differs from its leader."""
     confirmed = leader.copy()

@@ -15,7 +15,7 @@ from spdnn_cli.errors import ResultError
 from spdnn_cli.report.tables import Table
 from spdnn_cli.results import describe as runs
 from spdnn_cli.results.describe import number, seconds
-from spdnn_cli.results.store import BENCH_FILES, MACHINE_FILE, Result, load
+from spdnn_cli.results.store import Result, Warn, load, load_below
 
 LEAST_SAMPLES = 5
 """With fewer timed runs on a side, an interval would say nothing."""
@@ -107,12 +107,15 @@ class Comparison:
             )
 
 
-def compare(before: Path, after: Path, threshold: float) -> Comparison:
+def compare(
+    before: Path, after: Path, threshold: float, warn: Warn = lambda line: None
+) -> Comparison:
     """Compare two result files, or the runs of two folders that are alike.
 
     Args:
         before, after: files, or folders of results.
         threshold: how much slower a run may be, as a share of the time before.
+        warn: told, in a line, of each file in a folder that is left out, as it is no result.
 
     Raises:
         ResultError: there is nothing to compare, or the runs are not of the same problem, engine
@@ -124,7 +127,7 @@ def compare(before: Path, after: Path, threshold: float) -> Comparison:
         one, other = load(before), load(after)
         _check_alike(one, other)
         return Comparison([_pair(one, other, threshold)], threshold, 0)
-    first, second = _newest(before), _newest(after)
+    first, second = _newest(before, warn), _newest(after, warn)
     both = sorted(first.keys() & second.keys())
     if not both:
         raise ResultError(
@@ -143,14 +146,9 @@ def _key(result: Result) -> _Key:
     return runs.hardware(record), runs.problem_of(record), runs.configuration(record)
 
 
-def _newest(folder: Path) -> dict[_Key, Result]:
+def _newest(folder: Path, warn: Warn) -> dict[_Key, Result]:
     """The newest run of each machine, problem and configuration below a folder."""
-    files = [
-        path
-        for path in sorted(folder.rglob("*.json"))
-        if path.name != MACHINE_FILE and not path.match(BENCH_FILES)
-    ]
-    found = sorted(map(load, files), key=lambda result: str(result.record["created"]))
+    found = load_below(folder, warn)
     if not found:
         raise ResultError("has no results", path=folder)
     return {_key(result): result for result in found}

@@ -19,8 +19,9 @@ import datetime
 import hashlib
 import io
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,13 @@ LISTS = "lists"
 """The folder of categories and lifetimes."""
 DEFAULT_SUITE = "runs"
 """The file for runs that are of no suite."""
+SUFFIXES = (".json", ".jsonl")
 SAME_MEMORY = 0.02
 """Memory sizes this close, as a share, are the same: what a system keeps for itself varies."""
+
+
+def _silently(sentence: str) -> None:
+    """For callers that need no warnings."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ class Store:
     """
 
     root: Path
-    warn: Callable[[str], None] = field(default=lambda sentence: None)
+    warn: Callable[[str], None] = _silently
 
     def save(
         self, record: Record, machine: str, categories: Int32, lifetimes: Lifetimes | None = None
@@ -174,7 +180,7 @@ class Store:
 
     def all(self) -> list[Result]:
         """Every result, oldest first. A file that holds none is named to `warn` and passed over."""
-        files = itertools.chain.from_iterable(map(_files, self._folders()))
+        files = itertools.chain.from_iterable(map(self._files, self._folders()))
         found = itertools.chain.from_iterable(map(self._passing_over, files))
         unique = {result.record.id: result for result in found}
         return sorted(unique.values(), key=lambda result: result.record.created)
@@ -246,7 +252,7 @@ class Store:
             folders = (f for f in area.iterdir() if f.is_dir() and f.name not in (LOCAL, LISTS))
             records = [
                 result.record
-                for file in itertools.chain.from_iterable(map(_files, folders))
+                for file in itertools.chain.from_iterable(map(self._files, folders))
                 for result in self._passing_over(file)
             ]
             used = {r.categories_sha256 for r in records} | {r.lifetimes_sha256 for r in records}
@@ -263,19 +269,41 @@ class Store:
         return results
 
     def _folders(self) -> list[Path]:
-        return sorted(
+        """The folders of machines."""
+        return [
             folder
             for area in (self.root, self.root / LOCAL)
-            if area.is_dir()
-            for folder in area.iterdir()
-            if folder.is_dir() and folder.name not in (LOCAL, LISTS)
-        )
+            for folder in self._listed(area)
+            if folder.name not in (LOCAL, LISTS) and os.path.isdir(folder)
+        ]
+
+    def _files(self, folder: Path) -> list[Path]:
+        """What should be results in a folder."""
+        return [file for file in self._listed(folder) if file.suffix in SUFFIXES]
+
+    def below(self, folder: Path) -> list[Path]:
+        """What should be results in a folder and in those below it."""
+        found = self._files(folder)
+        for path in self._listed(folder):
+            if os.path.isdir(path) and not os.path.islink(path):
+                found += self.below(path)
+        return found
+
+    def _listed(self, folder: Path) -> list[Path]:
+        """What is in a folder, by name; nothing where there is no folder."""
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self.warn(f"Warning: {folder}: cannot be read ({error.strerror}). It is left out.")
+            return []
 
     def _passing_over(self, file: Path) -> list[Result]:
         try:
             return [Result(record, file) for record in _read(file)]
         except ResultError as error:
-            self.warn(f"Passed over: {error}")
+            self.warn(f"Warning: {error} It is left out.")
             return []
 
     def _folder(self, area: Path, name: str, device: Device, machine: Machine) -> Path:
@@ -288,23 +316,26 @@ class Store:
         raise AssertionError("numbers do not end")
 
     def _of_folder(self, folder: Path) -> Iterator[Result]:
-        return itertools.chain.from_iterable(map(self._passing_over, _files(folder)))
+        return itertools.chain.from_iterable(map(self._passing_over, self._files(folder)))
 
 
-def read(path: Path) -> list[Result]:
-    """The results in a file, or of all files below a folder.
+def read(path: Path, warn: Callable[[str], None] = _silently) -> list[Result]:
+    """The results in a file, or of all files below a folder; oldest first.
+
+    Args:
+        path: a file or a folder.
+        warn: told, in a sentence, of a file in a folder that is left out.
 
     Raises:
         ResultError: a file that is named cannot be read, or the folder has no results.
     """
     if not path.is_dir():
         return [Result(record, path) for record in _read(path)]
-    store = Store(path.parent)
-    files = sorted(file for file in path.rglob("*.json*") if file.suffix in (".json", ".jsonl"))
-    found = list(itertools.chain.from_iterable(map(store._passing_over, files)))
+    store = Store(path, warn)
+    found = [result for file in store.below(path) for result in store._passing_over(file)]
     if not found:
         raise ResultError("has no results", path=path)
-    return found
+    return sorted(found, key=lambda result: result.record.created)
 
 
 def only(path: Path) -> Result:
@@ -321,18 +352,14 @@ def only(path: Path) -> Result:
     return results[0]
 
 
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(file for file in folder.iterdir() if file.suffix in (".json", ".jsonl"))
-
-
 def _read(path: Path) -> list[Record]:
     """The records of a file; at least one.
 
     Raises:
         ResultError: it cannot be read, or a line is no record.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block
+        raise ResultError("is no file", path=path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -345,7 +372,7 @@ def _read(path: Path) -> list[Record]:
             continue
         try:
             records.append(decode(line))
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise ResultError(
                 f"is not a result of spdnn ({str(error).rstrip('.')})",
                 path=path,

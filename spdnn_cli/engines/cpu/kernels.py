@@ -16,7 +16,7 @@ Integers are unsigned where they index, since Numba otherwise tests every index 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint16, uint32, uint64
+from numba import uint16, uint32, uint64
 
 from spdnn_cli.engines.cpu.simd import (
     LANES,
@@ -45,6 +45,7 @@ from spdnn_cli.engines.cpu.simd import (
     store_words,
     where_nonzero,
 )
+from spdnn_cli.jit import njit
 
 PLANES = 5
 """Bit planes of a count of up to 31."""
@@ -55,7 +56,7 @@ _LANES, _SHORTS, _WORDS = uint64(LANES), uint64(SHORTS), uint64(WORDS)
 _ZERO, _ONE, _WORD = uint64(0), uint64(1), uint64(64)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sum_product(values, source, target, rows, offsets, start, indices, weights):
     """sums[r] = sum over the terms of row r of weight * value, on one panel.
 
@@ -71,7 +72,7 @@ def sum_product(values, source, target, rows, offsets, start, indices, weights):
         store(values, target + row * _LANES, total)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def apply_product(
     values,
     source,
@@ -106,7 +107,7 @@ def apply_product(
     store(ends, _LANES, low)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run_panels(
     program, values, stride, panels, images, layer, ymax, final, tally, survivors, found
 ):
@@ -165,7 +166,7 @@ def run_panels(
     return running, found
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def retire_lanes(images, panel, ends, ymax, is_final, tally, depth, survivors, found):
     """Free the lanes of a panel whose images are dead, or saturated where that is final.
 
@@ -185,7 +186,7 @@ def retire_lanes(images, panel, ends, ymax, is_final, tally, depth, survivors, f
     return found
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def count_running(images, panels):
     running = 0
     for k in range(panels * LANES):
@@ -194,7 +195,7 @@ def count_running(images, panels):
     return running
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def close_up(values, start, stride, width, images, panels):
     """Move the running images to the leading lanes; returns the number of panels now in use."""
     taken = 0
@@ -212,7 +213,7 @@ def close_up(values, start, stride, width, images, panels):
     return (taken + LANES - 1) // LANES
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def fill_panels(features, first, last, neurons, values, stride, images):
     """Images first..last-1 into the leading lanes; `features` is uint8 (packed bits) or float32.
 
@@ -235,7 +236,7 @@ def fill_panels(features, first, last, neurons, values, stride, images):
     return panels
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run_shift_images(bits, first, last, program, tally, values, stride, images):
     """Images first..last-1 through a shift program; those that outlive it go into panels.
 
@@ -289,7 +290,7 @@ def run_shift_images(bits, first, last, program, tally, values, stride, images):
     return panels
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def fill_panel(waiting, rows, unit, values, start):
     """The uint16 rows of sixteen images, in units, as one panel: whole cache lines at a time."""
     scale = np.float32(unit)
@@ -299,7 +300,7 @@ def fill_panel(waiting, rows, unit, values, start):
             values[to + lane] = np.float32(waiting[lane, row]) / scale
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run_shift_share(share, bits, shift_program, panel_program, room, ymax, final, tally, survivors):
     """One thread's share of 0/1 images: every `threads`-th batch, by a shift program, then panels.
 
@@ -327,7 +328,7 @@ def run_shift_share(share, bits, shift_program, panel_program, room, ymax, final
     return found, running
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def run_share(share, features, neurons, panel_program, room, ymax, final, tally, survivors):
     """As `run_shift_share`, for inputs as `fill_panels` takes them: panels from the first layer."""
     thread, threads, batch, total = share
@@ -343,7 +344,7 @@ def run_share(share, features, neurons, panel_program, room, ymax, final, tally,
     return found, running
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def finish_batch(program, room, panels, layer, ymax, final, tally, survivors, found):
     """Run a batch's panels from `layer` on; images still running at the end are survivors too."""
     values, stride, images = room
@@ -357,7 +358,7 @@ def finish_batch(program, room, panels, layer, ymax, final, tally, survivors, fo
     return found, running
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def count_bits(bits, image, groups, words, planes):
     """Add up the groups' bits, column by column, in bit planes: 256 or 64 counts an operation."""
     image, groups, words = uint64(image), uint64(groups), uint64(words)
@@ -386,7 +387,7 @@ def count_bits(bits, image, groups, words, planes):
         planes[3, word], planes[4, word] = q3, q4
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _add_two(p0, p1, p2, p3, p4, x, y):
     """Five bit planes plus two more bits in each place: a full adder, then the carry runs up."""
     half = p0 ^ x
@@ -398,7 +399,7 @@ def _add_two(p0, p1, p2, p3, p4, x, y):
     return p0, p1, p2, p3, p4 | carry
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def first_shift_layer(planes, words, shift, counts, weight, less, ymax, state):
     """The first layer from the counts' bit planes: u_c + u_(c + shift) is added in bit planes too.
 
@@ -425,7 +426,7 @@ def first_shift_layer(planes, words, shift, counts, weight, less, ymax, state):
     return any_short(any_value)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _add_plane(planes, p, word, near, far, turn, carry):
     """One bit plane of the counts plus the counts turned by the shift: sum and carry."""
     x = planes[p, word]
@@ -436,7 +437,7 @@ def _add_plane(planes, p, word, near, far, turn, carry):
     return half ^ carry, (x & y) | (half & carry)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def shift_layer(state, here, there, width, rows, shift, less, ymax):
     """One shift layer from state[here...] to state[there...]; whether a value is not zero.
 
@@ -454,7 +455,7 @@ def shift_layer(state, here, there, width, rows, shift, less, ymax):
     return any_short(any_value)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def apply_layer(
     values, source, target, stride, panels, rows, offsets, indices, weights, bias, ymax, tops
 ):
@@ -477,7 +478,7 @@ def apply_layer(
         tops[panel] = ends[:LANES]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def gather_lanes(values, source, target, stride, width, lanes, first, last):
     """Fill panels first..last-1 of the target side with the lanes `lanes` of the source side.
 

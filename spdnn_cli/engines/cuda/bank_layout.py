@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from spdnn_cli.jit import njit
 from spdnn_cli.network.layers import Int32
 
 CANDIDATES = 24
@@ -48,7 +48,7 @@ def lay_out(rows: Any, places: Int32, lanes: int, indices: Any, place_of_slot: A
     place_of_slot[used] = places[row_of_slot[used]]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _make_groups(queue, rows, zero):  # type: ignore[no-untyped-def]
     """Groups of rows, int64 (groups, lanes), -1 for none: one of each list in `queue`, of the next
     few the one with which the group reads all banks equally often."""
@@ -86,7 +86,7 @@ def _make_groups(queue, rows, zero):  # type: ignore[no-untyped-def]
     return made
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _even_out_groups(groups, rows, zero):  # type: ignore[no-untyped-def]
     """Exchange rows between groups, in place, as long as banks are then read more equally often.
 
@@ -116,7 +116,7 @@ def _even_out_groups(groups, rows, zero):  # type: ignore[no-untyped-def]
             break
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _exchange(load, one, other, rows, a, b, zero):  # type: ignore[no-untyped-def]
     """Count row a in group `other` and row b in group `one`, and no longer the other way round."""
     _count_banks(load[one], rows, a, zero, -1)
@@ -125,7 +125,7 @@ def _exchange(load, one, other, rows, a, b, zero):  # type: ignore[no-untyped-de
     _count_banks(load[other], rows, a, zero, 1)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count_banks(load, rows, row, zero, by):  # type: ignore[no-untyped-def]
     """Add `by` to a bank's load for each time that a row reads it; row -1: there is none."""
     if row < 0:
@@ -135,7 +135,7 @@ def _count_banks(load, rows, row, zero, by):  # type: ignore[no-untyped-def]
             load[rows[row, term] % len(load)] += by
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _squares(load):  # type: ignore[no-untyped-def]
     total = 0
     for reads in load:
@@ -143,7 +143,7 @@ def _squares(load):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _order_terms(groups, rows, zero, indices):  # type: ignore[no-untyped-def]
     """Write the terms of each group's rows, ordered so that at each term the lanes read different
     banks, as far as that goes.
@@ -178,7 +178,7 @@ def _order_terms(groups, rows, zero, indices):  # type: ignore[no-untyped-def]
                 bank[lane, place] = bank[lane, last]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _match(bank, load):  # type: ignore[no-untyped-def]
     """For each lane the place of one of its terms, whose banks are given (lanes, terms): a largest
     matching of lanes and banks; a lane that finds none takes padding, or else the bank that is read
@@ -203,7 +203,7 @@ def _match(bank, load):  # type: ignore[no-untyped-def]
     return chosen
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _find_reader(wanted, turn, bank, chosen, tried):  # type: ignore[no-untyped-def]
     """Let a lane that has a term in the bank `wanted` read it; one that reads another must find
     a reader for that one first (an augmenting path). Returns whether it went."""

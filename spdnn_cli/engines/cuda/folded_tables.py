@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from spdnn_cli.jit import njit
 from spdnn_cli.network.layers import Features, Float32
 from spdnn_cli.network.steps import Product, Step, fixed_point_unit, leading_shift_layers
 
@@ -162,7 +162,7 @@ def _ellpack(product: Product, banks: int) -> tuple[Any, Float32, float]:
     return index, weight, scale
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _spread_over_banks(index, weight, banks):  # type: ignore[no-untyped-def]
     """Reorder each row's terms, in place; greedy: a bank that this term's neighbours do not use,
     and of these the one with the most terms still to come."""

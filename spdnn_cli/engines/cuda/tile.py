@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from spdnn_cli.errors import EngineError
+from spdnn_cli.jit import njit
 from spdnn_cli.network.fold import mix
 from spdnn_cli.network.layers import Float32, Int32, Int64, Layer
 
@@ -292,7 +292,7 @@ def tile_layer(
 # --- order ---------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _group_rows(row_offsets, columns):  # type: ignore[no-untyped-def]
     """Group rows with equal columns: the group of each row, and a row of each group.
 
@@ -320,7 +320,7 @@ def _group_rows(row_offsets, columns):  # type: ignore[no-untyped-def]
     return group, leader[:count]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _walk_groups(row_offsets, columns, leader, inputs):  # type: ignore[no-untyped-def]
     """The place of each group in the walk of `order_outputs`."""
     groups = len(leader)
@@ -379,7 +379,7 @@ class _Footprints(NamedTuple):
     map: Int32
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _footprints(edges, stored, blocks, block_outputs, slots):  # type: ignore[no-untyped-def]
     """`buffdispl`, `mapdispl` and `map`: the inputs of each block, ascending by where they lie."""
     needed_by = np.full(stored, -1, np.int32)
@@ -404,7 +404,7 @@ def _footprints(edges, stored, blocks, block_outputs, slots):  # type: ignore[no
     return buffdispl, np.array(mapdispl), map_[:size].copy()
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _slices(edges, footprints, stored, warps, outputs):  # type: ignore[no-untyped-def]
     """`warpdispl`, `warpindex` and `warpvalue`: the batches of every warp in every buffer."""
     buffdispl, mapdispl = footprints.buffdispl, footprints.mapdispl
@@ -441,7 +441,7 @@ def _slices(edges, footprints, stored, warps, outputs):  # type: ignore[no-untyp
     return warpdispl, warpindex[:used].copy(), warpvalue[:used].copy()
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _lane_steps(edges, slot_of, low, high, first, last, entry, index, value):  # type: ignore[no-untyped-def]
     """The steps of the thread that computes order[first:last], in the buffer low..high-1.
 
@@ -465,7 +465,7 @@ def _lane_steps(edges, slot_of, low, high, first, last, entry, index, value):  #
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _write_slice(warpindex, warpvalue, steps, index, value):  # type: ignore[no-untyped-def]
     """Write the lists of a warp's lanes, each down its column.
 
@@ -490,7 +490,7 @@ def _write_slice(warpindex, warpvalue, steps, index, value):  # type: ignore[no-
                 warpvalue[batch, row, lane, place] = value[lane, e, r]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _grown(array, rows):  # type: ignore[no-untyped-def]
     """A copy of `array` with so many rows, the new ones zero."""
     grown = np.zeros((rows, *array.shape[1:]), array.dtype)

@@ -14,15 +14,21 @@ from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import ResultError
 from spdnn_cli.report import peers
 from spdnn_cli.report.plots import alive, roofline, scaling, throughput
-from spdnn_cli.report.plots.sheet import Picture, import_figure, sheet
+from spdnn_cli.report.plots.settings import own_settings
+from spdnn_cli.report.plots.sheet import Picture, sheet
 from spdnn_cli.results.store import Result
 
 SUFFIXES = (".svg", ".png")
 DOTS_PER_INCH = 200
 
 
+@own_settings()
 def pictures(results: Sequence[Result]) -> list[Picture]:
-    """Every picture that the results can fill."""
+    """Every picture that the results can fill.
+
+    Raises:
+        ResultError: matplotlib is not installed.
+    """
     made = (
         throughput.picture(results, peers.load()),
         alive.picture(results),
@@ -47,7 +53,6 @@ def draw(results: Sequence[Result], path: Path) -> None:
             path=path,
             hint="Name the file .svg or .png.",
         )
-    import_figure()
     made = pictures(results)
     if not made:
         raise ResultError(
@@ -59,12 +64,8 @@ def draw(results: Sequence[Result], path: Path) -> None:
         save(sheet(made), part, path.suffix.lower()[1:])
 
 
+@own_settings()
 def save(figure: Any, file: Any, form: str) -> None:
     """Write a figure as "svg" or "png" to a path or a stream; same data, same bytes."""
-    import matplotlib as mpl
-
-    # Letters stay letters in an SVG: smaller, sharp, and found by a search.
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "spdnn"}
-    with mpl.rc_context(settings):
-        metadata = {"Date": None} if form == "svg" else None
-        figure.savefig(file, format=form, dpi=DOTS_PER_INCH, metadata=metadata)
+    metadata = {"Date": None} if form == "svg" else None
+    figure.savefig(file, format=form, dpi=DOTS_PER_INCH, metadata=metadata)

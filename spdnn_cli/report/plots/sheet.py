@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spdnn_cli.errors import ResultError
+from spdnn_cli.report.plots.settings import import_figure, own_settings
 from spdnn_cli.report.plots.style import (
     INK,
     LARGE,
@@ -62,6 +62,7 @@ class Panel:
     right: float = 0.15
     below: float = 0.5
 
+    @own_settings()
     def figure(self) -> Figure:
         """The axes as a figure of their own, without title and note, and no margin at the left."""
         height = _AXIS_TITLE + self.height + self.below
@@ -91,22 +92,7 @@ class Picture:
         return sheet([self])
 
 
-def import_figure() -> type[Figure]:
-    """matplotlib's `Figure`, which draws without a screen.
-
-    Raises:
-        ResultError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ResultError(
-            "pictures need matplotlib, which is not installed",
-            hint="Run pip install 'spdnn[plot]'.",
-        ) from error
-    return Figure
-
-
+@own_settings()
 def sheet(pictures: Sequence[Picture]) -> Figure:
     """One figure with the pictures below each other."""
     figure_type = import_figure()
