@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spdnn_cli.engines.registry import ENGINES
+from spdnn_cli.engines.registry import ENGINES, find, on_device
 from spdnn_cli.errors import EngineError
 from spdnn_cli.network.layers import Network
 
@@ -37,21 +37,22 @@ def choose(name: str, device: str | None, best_device: str, network: Network) ->
     """
     if name == "auto":
         return _best(device or best_device, network)
-    if name not in ENGINES:
-        raise EngineError(f"there is no engine {name!r}", hint=f"Engines: {', '.join(ENGINES)}.")
-    if device not in (None, ENGINES[name].device):
+    entry = find(name)
+    if device not in (None, entry.device):
         raise EngineError(
-            f"engine {name} runs on {ENGINES[name].device}, not on {device}",
-            hint=f"Leave out --device, or choose one of {', '.join(_on(str(device)))}.",
+            f"engine {name} runs on {entry.device}, not on {device}",
+            hint=f"Leave out --device, or choose one of {', '.join(on_device(str(device)))}.",
         )
-    return Choice(name, ENGINES[name].device, "asked for")
+    return Choice(name, entry.device, "asked for")
 
 
 def _best(device: str, network: Network) -> Choice:
     first = network.layers[: min(2, network.depth)]
     share = sum(layer.core.edges for layer in first) / max(1, sum(layer.edges for layer in first))
     left = f"{share:.1%} of the first layers' edges are left"
-    folded, plain = ("folded", "tiled") if device == "cuda" else ("cpu", "cpu-layered")
+    candidates = [entry for entry in ENGINES.values() if entry.auto and entry.device == device]
+    folded = next(entry.name for entry in candidates if entry.folds)
+    plain = next(entry.name for entry in candidates if not entry.folds)
     if share > MOST_FOLDED_SHARE:
         return Choice(plain, device, f"there are few twins to fold: {left}")
     widest = max(layer.core.outputs for layer in first)
@@ -59,6 +60,3 @@ def _best(device: str, network: Network) -> Choice:
         left += f"; layer by layer: {widest} values of an image do not fit on the chip"
     return Choice(folded, device, f"folding twins, {left}")
 
-
-def _on(device: str) -> list[str]:
-    return [name for name, entry in ENGINES.items() if entry.device == device]
