@@ -5,11 +5,10 @@
 //   MINIBATCH  images that a block works on at a time
 //   PANEL      images that lie interleaved in device memory
 //   VECTOR     images that one load or store moves: 16 bytes of them, or 1
-//   FEATURE_BYTES  of a stored value: 4 (float32), or 2 (float16; sums stay float32)
 //
 // Layout of values: value[panel][neuron][PANEL]. The images of a panel lie next to each other, so
-// one neuron of a panel is PANEL * FEATURE_BYTES contiguous bytes: with 8 float32 or 16 float16 just
-// one 32-byte sector, whichever neuron is asked for. A *group* is the MINIBATCH / PANEL panels of one minibatch.
+// one neuron of a panel is PANEL * 4 contiguous bytes: with 8 images just one 32-byte sector,
+// whichever neuron is asked for. A *group* is the MINIBATCH / PANEL panels of one minibatch.
 // Image slot s (place s of the run's current list of images) is image s % PANEL of panel s / PANEL.
 #pragma once
 
@@ -19,15 +18,11 @@
 #ifndef PANEL
 #define PANEL 8
 #endif
-#ifndef FEATURE_BYTES
-#define FEATURE_BYTES 4
-#endif
 #ifndef VECTOR
-#define VECTOR (16 / FEATURE_BYTES)
+#define VECTOR 4
 #endif
 
-static_assert(FEATURE_BYTES == 4 || FEATURE_BYTES == 2, "values are float32 or float16");
-static_assert(VECTOR == 1 || VECTOR * FEATURE_BYTES == 16, "a load moves one image, or 16 bytes");
+static_assert(VECTOR == 1 || VECTOR == 4, "a load moves one image, or 16 bytes");
 static_assert(PANEL % VECTOR == 0, "a panel is read in whole vectors");
 static_assert(MINIBATCH % PANEL == 0, "a minibatch is made of whole panels");
 static_assert(MINIBATCH <= 32, "the live images of a minibatch are the bits of one 32-bit word");
@@ -38,28 +33,9 @@ constexpr int PANELS = MINIBATCH / PANEL;    // panels of a group
 constexpr int VECTORS = MINIBATCH / VECTOR;  // vectors of a neuron in a group
 constexpr unsigned ALL_ALIVE = MINIBATCH == 32 ? 0xffffffffu : (1u << MINIBATCH) - 1;
 
-// A stored value. (float16 by its bits: the compiler's header for it need not be installed.)
-#if FEATURE_BYTES == 4
-using Feature = float;
-__device__ inline float to_float(Feature feature) { return feature; }
-__device__ inline Feature to_feature(float value) { return value; }
-#else
-using Feature = unsigned short;
-__device__ inline float to_float(Feature feature) {
-  float value;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(feature));
-  return value;
-}
-__device__ inline Feature to_feature(float value) {  // the nearest
-  Feature feature;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(feature) : "f"(value));
-  return feature;
-}
-#endif
-
 // VECTOR images of one neuron.
-struct alignas(FEATURE_BYTES * VECTOR) Vector {
-  Feature of[VECTOR];
+struct alignas(4 * VECTOR) Vector {
+  float of[VECTOR];
 };
 
 // What the run knows of its images; it lives on the device, so no layer waits for the host.
@@ -80,16 +56,14 @@ __device__ inline float activate(float z, float bias, float ymax) {
   return z != 0.0f ? fminf(fmaxf(z + bias, 0.0f), ymax) : 0.0f;
 }
 
-// Copy 2, 4 or 16 bytes from global to shared memory; they are there after `wait_for_copies` and a
+// Copy 4 or 16 bytes from global to shared memory; they are there after `wait_for_copies` and a
 // barrier.
 template <typename T>
 __device__ inline void copy_async(T* to, const T* from) {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 16, "that many bytes at a time");
+  static_assert(sizeof(T) == 4 || sizeof(T) == 16, "that many bytes at a time");
 #if __CUDA_ARCH__ >= 800
   const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-  if constexpr (sizeof(T) == 2)  // too small for the asynchronous ones
-    *to = *from;
-  else if constexpr (sizeof(T) == 16)
+  if constexpr (sizeof(T) == 16)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");

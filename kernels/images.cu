@@ -40,7 +40,7 @@ extern "C" __global__ void pack_bits(const unsigned char* bytes, int images, int
 
 // Inputs of any values: values[image][neuron] -> the layout of common.cuh.
 extern "C" __global__ void pack_values(const float* values, int images, int neurons,
-                                       Feature* packed) {
+                                       float* packed) {
   const int neuron = blockIdx.x * blockDim.x + threadIdx.x;
   const int group = blockIdx.y;
   if (neuron >= neurons) return;
@@ -49,7 +49,7 @@ extern "C" __global__ void pack_values(const float* values, int images, int neur
 #pragma unroll
     for (int i = 0; i < VECTOR; ++i) {
       const int image = group * MINIBATCH + v * VECTOR + i;
-      vector.of[i] = to_feature(image < images ? values[(size_t)image * neurons + neuron] : 0.0f);
+      vector.of[i] = image < images ? values[(size_t)image * neurons + neuron] : 0.0f;
     }
     *(Vector*)(packed + offset_of(group, v, neuron, neurons)) = vector;
   }

@@ -81,19 +81,19 @@ __device__ inline void stage_bits(Vector* buffer, const unsigned* words, const i
     for (int v = 0; v < VECTORS; ++v) {
       Vector vector;
       for (int i = 0; i < VECTOR; ++i)
-        vector.of[i] = to_feature(word >> (v * VECTOR + i) & 1u ? 1.0f : 0.0f);
+        vector.of[i] = word >> (v * VECTOR + i) & 1u ? 1.0f : 0.0f;
       buffer[slot * SLOT_VECTORS + v] = vector;
     }
   });
 }
 
-__device__ inline void stage_values(Vector* buffer, const Feature* values, int group, int neurons,
+__device__ inline void stage_values(Vector* buffer, const float* values, int group, int neurons,
                                     const int* map, int slots) {
   constexpr int PARTS = PANEL / VECTOR;  // vectors of one neuron of a panel
-  const Feature* first = values + offset_of(group, 0, 0, neurons);
+  const float* first = values + offset_of(group, 0, 0, neurons);
   const size_t panel_size = (size_t)neurons * PANEL;
   for_slots<PARTS>(map, slots, [=](int slot, int part, int neuron) {
-    const Feature* from = first + (neuron * PANEL + part * VECTOR);
+    const float* from = first + (neuron * PANEL + part * VECTOR);
 #pragma unroll
     for (int panel = 0; panel < PANELS; ++panel)
       copy_async(buffer + slot * SLOT_VECTORS + panel * PARTS + part,
@@ -103,17 +103,17 @@ __device__ inline void stage_values(Vector* buffer, const Feature* values, int g
 }
 
 // `source` are the slots where the images of the group lie; -1: there is none.
-__device__ inline void stage_moved(Vector* buffer, const Feature* values, const int* source,
+__device__ inline void stage_moved(Vector* buffer, const float* values, const int* source,
                                    int neurons, const int* map, int slots) {
   const int old_slot = source[threadIdx.x % MINIBATCH];
   const size_t panel = old_slot / PANEL;
-  const Feature* image = values + panel * neurons * PANEL + old_slot % PANEL;
+  const float* image = values + panel * neurons * PANEL + old_slot % PANEL;
   for_slots<MINIBATCH>(map, slots, [=](int slot, int m, int neuron) {
-    Feature* to = (Feature*)(buffer + slot * SLOT_VECTORS) + m;
+    float* to = (float*)(buffer + slot * SLOT_VECTORS) + m;
     if (old_slot >= 0)
       copy_async(to, image + neuron * PANEL);
     else
-      *to = to_feature(0.0f);
+      *to = 0.0f;
   });
   wait_for_copies();
 }
@@ -146,7 +146,7 @@ __device__ inline void multiply(float (&sums)[OUTPUTS][MINIBATCH], const Vector*
       const Vector vector = input[v];
       float values[VECTOR];
 #pragma unroll
-      for (int i = 0; i < VECTOR; ++i) values[i] = to_float(vector.of[i]);
+      for (int i = 0; i < VECTOR; ++i) values[i] = vector.of[i];
 #pragma unroll
       for (int r = 0; r < OUTPUTS; ++r)
 #pragma unroll
@@ -159,7 +159,7 @@ __device__ inline void multiply(float (&sums)[OUTPUTS][MINIBATCH], const Vector*
 
 // Store the outputs of a thread and report the images that live.
 __device__ inline void finish(float (&sums)[OUTPUTS][MINIBATCH], const float* bias, float ymax,
-                              Feature* values, int group, int neurons, int neuron,
+                              float* values, int group, int neurons, int neuron,
                               unsigned* alive) {
   const unsigned known = *(volatile unsigned*)(alive + group);
   unsigned live = 0;
@@ -171,8 +171,8 @@ __device__ inline void finish(float (&sums)[OUTPUTS][MINIBATCH], const float* bi
       Vector vector;
 #pragma unroll
       for (int i = 0; i < VECTOR; ++i) {
-        vector.of[i] = to_feature(activate(sums[r][v * VECTOR + i], bias_of, ymax));
-        live |= (to_float(vector.of[i]) > 0.0f ? 1u : 0u) << (v * VECTOR + i);
+        vector.of[i] = activate(sums[r][v * VECTOR + i], bias_of, ymax);
+        live |= (vector.of[i] > 0.0f ? 1u : 0u) << (v * VECTOR + i);
       }
       *(Vector*)(values + offset_of(group, v, neuron + r * WARP, neurons)) = vector;
     }
@@ -198,7 +198,7 @@ __device__ inline void prefetch(const char* tables, size_t bytes) {
 // last may still be in the L2 cache.
 template <int SOURCE>
 __global__ void __launch_bounds__(BLOCKSIZE, BLOCKS_WANTED)
-    layer(const void* from, Feature* to, int inputs, int outputs, float ymax, int backwards,
+    layer(const void* from, float* to, int inputs, int outputs, float ymax, int backwards,
           const Control* control, const int* source, const unsigned* before, unsigned* alive,
           const char* next, size_t next_bytes, const int* buffdispl, const int* mapdispl,
           const int* map, const int* warpdispl, const ushort4* warpindex, const float4* warpvalue,
@@ -225,10 +225,10 @@ __global__ void __launch_bounds__(BLOCKSIZE, BLOCKS_WANTED)
       if (SOURCE == BITS)
         stage_bits(buffer, (const unsigned*)from + (size_t)group * inputs, inputs_of, slots);
       else if (moved)
-        stage_moved(buffer, (const Feature*)from, source + group * MINIBATCH, inputs, inputs_of,
+        stage_moved(buffer, (const float*)from, source + group * MINIBATCH, inputs, inputs_of,
                     slots);
       else
-        stage_values(buffer, (const Feature*)from, group, inputs, inputs_of, slots);
+        stage_values(buffer, (const float*)from, group, inputs, inputs_of, slots);
       __syncthreads();
 #pragma unroll 2  // so that `now` and `ahead` change places without a copy
       for (int batch = first; batch < last; ++batch) {

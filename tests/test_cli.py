@@ -441,13 +441,6 @@ def test_engine_on_a_device_that_is_not_its_own(spdnn: Spdnn) -> None:
     )
 
 
-def test_float16_on_an_engine_that_stores_none(spdnn: Spdnn) -> None:
-    assert spdnn.fails("infer", "--engine", "cpu-layered", "--features", "float16") == (
-        "engine cpu-layered stores no values as float16. "
-        "Add --engine tiled, or leave out --features."
-    )
-
-
 # ---- Ctrl-C
 
 

@@ -154,29 +154,6 @@ def test_tile_shapes(device: Any, shape: TileShape, reorder: bool) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("moved", [0.0, 1.0])
-@pytest.mark.parametrize("bits", [True, False])
-@pytest.mark.parametrize("shape", [*cuda_tuning.CANDIDATES[2], NARROW_HALVES], ids=str)
-def test_values_stored_as_float16(device: Any, shape: TileShape, bits: bool, moved: float) -> None:
-    """Whole numbers up to 32, which float16 holds exactly."""
-    network, features = whole_numbers(WIDE, 12, 333, bits)
-    options = EngineOptions(threads=2, tiling=Tiling(shape), feature_bytes=2, keep_values=True)
-    engine = TiledEngine(options)
-    engine.move_share = moved
-    inference = run(engine, network, features, runs=2)
-    wanted = run(create("cpu-layered", EngineOptions(keep_values=True)), network, features)
-    assert_equal(inference, wanted)
-    np.testing.assert_array_equal(inference.values, wanted.values)
-
-
-@pytest.mark.gpu
-def test_values_that_float16_cannot_hold(device: Any) -> None:
-    network = network_of([layer_of([[1.0]])], ymax=70_000.0)
-    with pytest.raises(EngineError, match="values up to 70000 do not fit in float16, 65504 at"):
-        TiledEngine(EngineOptions(feature_bytes=2)).prepare(network)
-
-
-@pytest.mark.gpu
 @pytest.mark.parametrize("images", [1, 15, 16, 17, 60_000])
 @pytest.mark.parametrize("name", CUDA_ENGINES)
 def test_any_number_of_images(device: Any, name: str, images: int) -> None:

@@ -73,13 +73,6 @@ def test_footprints_of_several_buffers(device: Any, order: None) -> None:
     on_gpu.test_tile_shapes(device, SMALL_BUFFER, reorder=False)
 
 
-@pytest.mark.parametrize(
-    ("shape", "bits"), [(CANDIDATES[2][0], True), (on_gpu.NARROW_HALVES, False)], ids=str
-)
-def test_values_stored_as_float16(device: Any, shape: TileShape, bits: bool) -> None:
-    on_gpu.test_values_stored_as_float16(device, shape, bits, moved=float(bits))
-
-
 @pytest.mark.parametrize("images", [1, 15, 16, 17, 700])
 @pytest.mark.parametrize("name", on_gpu.CUDA_ENGINES)
 def test_any_number_of_images(device: Any, name: str, images: int) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from spdnn_cli.engines.cuda.tile import Tiling
 from spdnn_cli.network.layers import Features, Float32, Int32, Network
 from spdnn_cli.timing import Stopwatch
 
@@ -38,10 +37,11 @@ class EngineOptions:
         stopwatch: where the engine books the time of its stages.
         progress: told how far the run is; None: nobody.
         device_memory: bytes of device memory that a CUDA engine may use; None: what is free.
-        tiling: how `tiled` is to tile; None: as is fastest on the device.
-        feature_bytes: of a value that `tiled` stores between layers: 4 (float32) or 2 (float16).
-        keep_values: whether the outcome holds the values of the live images; for engines of
-            `rebalance.ENGINES`.
+        own: options that the engine declares itself (`registry.EngineOption`), by name.
+        choices: what an engine found out by trials, and looks up before the next ones; texts by
+            key. The caller may keep them in a file.
+        keep_values: whether the outcome holds the values of the live images; for engines
+            whose entry says `gives_values`.
         replays: whether an upload is inferred more than once, so that recording the run for a
             replay pays (CUDA graphs).
     """
@@ -51,8 +51,8 @@ class EngineOptions:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     progress: Progress | None = None
     device_memory: int | None = None
-    tiling: Tiling | None = None
-    feature_bytes: int = 4
+    own: Mapping[str, str] = field(default_factory=dict)
+    choices: MutableMapping[str, str] = field(default_factory=dict)
     keep_values: bool = False
     replays: bool = True
 

@@ -23,7 +23,8 @@ from spdnn_cli import machine
 from spdnn_cli.errors import DataError, DeviceError, SpdnnError, WorkerError
 from spdnn_cli.network.dataset import open_dataset
 from spdnn_cli.run.processes import BEAT_S, SILENCE_S, show_only
-from spdnn_cli.run.rank import IDENTITY, Outcome, RunOptions, identity, work
+from spdnn_cli.run.options import RunOptions
+from spdnn_cli.run.rank import IDENTITY, Outcome, identity, work
 from spdnn_cli.timing import Stopwatch
 
 SIZES = (

@@ -25,7 +25,8 @@ import numpy as np
 
 from spdnn_cli import machine
 from spdnn_cli.errors import SpdnnError, WorkerError
-from spdnn_cli.run.rank import Outcome, RunOptions, work
+from spdnn_cli.run.options import RunOptions
+from spdnn_cli.run.rank import Outcome, work
 
 BEAT_S = 0.5
 """Seconds between two signs of life of a worker."""

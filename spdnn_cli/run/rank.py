@@ -19,59 +19,17 @@ import numpy as np
 
 from spdnn_cli import machine
 from spdnn_cli.engines.choice import Choice, choose
-from spdnn_cli.engines.cuda.tile import Tiling
 from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, Progress, Shortcuts
-from spdnn_cli.engines.registry import create
+from spdnn_cli.engines.registry import ENGINES, create, find
 from spdnn_cli.errors import DeviceError, EngineError, VerificationError
 from spdnn_cli.network.dataset import Dataset, open_dataset
 from spdnn_cli.network.layers import Features, Int64, Network
 from spdnn_cli.partition import share
-from spdnn_cli.run.rebalance import ENGINES as REBALANCED_ENGINES
+from spdnn_cli.run.choices import KeptChoices, choices_file
+from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rebalance import ExchangingGroup, MoveReport, Rebalanced
 from spdnn_cli.run.stream import Stream, StreamReport
 from spdnn_cli.timing import Stopwatch
-
-FEATURE_BYTES = {"float32": 4, "float16": 2}
-"""Bytes of a value that is stored between layers, by its type."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What to run, and how often.
-
-    Attributes:
-        layers: the depth of the problem; None: all layers of the dataset.
-        images: the first so many images; more than there are: they come again and again, streamed
-            to the device; None: all.
-        engine: a name of `registry.ENGINES`, or "auto".
-        device: "cpu" or "cuda"; None: the best that is present.
-        threads: CPU threads of a worker.
-        device_memory: bytes of device memory to use; None: all that is free.
-        retire: whether finished images may leave the run.
-        warmup: runs before the timed ones.
-        repeat: timed runs.
-        partition: "contiguous" or "cyclic": which images a worker gets.
-        tiling: how the engine `tiled` is to tile; None: as is fastest.
-        features: how it stores values between layers: "float32" or "float16".
-        trace: whether to find out how many layers each image lives.
-        rebalance: after which layer the workers even out their live images; None: never.
-    """
-
-    layers: int | None = None
-    images: int | None = None
-    engine: str = "auto"
-    device: str | None = None
-    threads: int = 1
-    device_memory: int | None = None
-    retire: bool = True
-    warmup: int = 1
-    repeat: int = 5
-    partition: str = "cyclic"
-    tiling: Tiling | None = None
-    features: str = "float32"
-    trace: bool = False
-    rebalance: int | None = None
-
 
 class Group(ExchangingGroup, Protocol):
     """The ranks that run together; `rank` is this one, from 0."""
@@ -126,7 +84,7 @@ class Outcome:
         inference: its outcome, with categories numbered as in the whole problem.
         warmup, samples: seconds of each run, from the common start.
         stages: seconds of the other stages.
-        shortcuts, tile: as the engine says.
+        shortcuts, settings: as the engine says.
         report: how the last run went: in memory, streamed or rebalanced.
         lifetimes: uint16 (images of the dataset that are its own), or None.
         clocks: before and after the runs, or None.
@@ -147,7 +105,7 @@ class Outcome:
     samples: list[float]
     stages: dict[str, float]
     shortcuts: Shortcuts
-    tile: dict[str, Any] | None = None
+    settings: dict[str, int | bool] = field(default_factory=dict)
     report: Report | None = None
     lifetimes: Any = None
     clocks: dict[str, Any] | None = None
@@ -202,8 +160,7 @@ def work(
     """
     stopwatch = Stopwatch() if stopwatch is None else stopwatch
     dataset = open_dataset(path)
-    layers = dataset.layers if options.layers is None else options.layers
-    wanted = dataset.images if options.images is None else options.images
+    layers, wanted = options.settled_layers(dataset), options.settled_images(dataset)
     present = min(wanted, dataset.images)
     if group.size > present:
         raise DeviceError(
@@ -220,14 +177,9 @@ def work(
         stopwatch=stopwatch,
         progress=progress,
         device_memory=options.device_memory,
-        tiling=options.tiling,
-        feature_bytes=FEATURE_BYTES[options.features],
+        own=options.own_of(choice.engine),
+        choices=KeptChoices(choices_file()),
     )
-    if options.features != "float32" and choice.engine != "tiled":
-        raise EngineError(
-            f"engine {choice.engine} stores no values as {options.features}",
-            hint="Add --engine tiled, or leave out --features.",
-        )
     engine, run, features = _ready(
         group, dataset, network, images, wanted, choice, options, engine_options
     )
@@ -260,7 +212,7 @@ def work(
         samples=runs.seconds[options.warmup :],
         stages={stage: s for stage, s in stopwatch.seconds.items() if stage != "infer"},
         shortcuts=engine.shortcuts,
-        tile=getattr(engine, "tile", None),
+        settings=dict(getattr(engine, "settings", {})),
         report=runs.report,
         lifetimes=lifetimes,
         clocks=None if own is None else {"before": before, "after": after},
@@ -340,11 +292,11 @@ def _streamed(stream: Stream, images: Int64, of_dataset: int) -> Run:
 
 def _check_rebalance(choice: Choice, is_streamed: bool) -> None:
     """Raise an EngineError where images cannot move."""
-    if choice.engine not in REBALANCED_ENGINES:
+    if not find(choice.engine).gives_values:
+        able = [name for name, entry in ENGINES.items() if entry.gives_values]
         raise EngineError(
             f"engine {choice.engine} does not move images between workers",
-            hint=f"Add --engine with one of {', '.join(REBALANCED_ENGINES)}, or leave out "
-            "--rebalance.",
+            hint=f"Add --engine with one of {', '.join(able)}, or leave out --rebalance.",
         )
     if is_streamed:
         raise EngineError(
@@ -367,6 +319,5 @@ def identity(dataset: Dataset, options: RunOptions) -> tuple[str, str, str, str]
     """What must be the same on all ranks, in the order of `IDENTITY`."""
     from spdnn_cli import __version__
 
-    layers = dataset.layers if options.layers is None else options.layers
-    network = dataset.network_sha256(layers)
+    network = dataset.network_sha256(options.settled_layers(dataset))
     return __version__, network, dataset.features_sha256, repr(replace(options, threads=0))

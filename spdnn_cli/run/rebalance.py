@@ -1,4 +1,4 @@
-"""Ranks that even out their live images after a layer, as the paper's authors' own program can.
+"""Ranks that rebalance their live images after a layer, as the paper's authors' own program can.
 
 A run has two parts then, with an engine each. Between them, ranks with more live images than others
 give some away, values and all. It pays where the images of some ranks live longer than those of
@@ -18,9 +18,6 @@ import numpy as np
 from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, Progress
 from spdnn_cli.errors import EngineError
 from spdnn_cli.network.layers import Features, Float32, Int32, Network
-
-ENGINES = ("cpu-layered", "tiled")
-"""Engines that give the values of their live images away."""
 
 
 class ExchangingGroup(Protocol):
@@ -95,7 +92,7 @@ class Rebalanced:
 
         Args:
             group: the ranks.
-            make_engine: makes an engine, one of `ENGINES`.
+            make_engine: makes an engine that gives its values away.
             options: how the engines are to run.
             network: what is to run.
             layer: after how many layers images move; there is one more at least.

@@ -289,31 +289,3 @@ inline unsigned __viaddmin_s16x2_relu(unsigned a, unsigned b, unsigned c) {
   };
   return half(16) | half(0);
 }
-
-// --- half precision, by its bits (PTX: cvt.f32.f16, cvt.rn.f16.f32) -------------------------------
-
-namespace cuda_on_cpu {
-
-inline float ptx_cvt_f32_f16(unsigned short half) {
-  const int exponent = half >> 10 & 31, fraction = half & 1023;
-  const float size = exponent == 31  ? (fraction == 0 ? INFINITY : NAN)
-                     : exponent == 0 ? ldexpf(fraction, -24)
-                                     : ldexpf(fraction + 1024, exponent - 25);
-  return half >> 15 ? -size : size;
-}
-
-// To the nearest, ties to even.
-inline unsigned short ptx_cvt_rn_f16_f32(float value) {
-  const unsigned bits = __float_as_uint(value), sign = bits >> 16 & 0x8000u;
-  unsigned size = bits & 0x7fffffffu;
-  if (size > 0x7f800000u) return 0x7fff;  // not a number
-  if (size >= 0x477ff000u)
-    size = 0x7c00;  // from 65520 on: infinite
-  else if (size < 0x38800000u)
-    size = lrintf(ldexpf(fabsf(value), 24));  // below 2^-14: so many 2^-24
-  else
-    size = (size + 0xfffu + (size >> 13 & 1u) - 0x38000000u) >> 13;
-  return sign | size;
-}
-
-}  // namespace cuda_on_cpu

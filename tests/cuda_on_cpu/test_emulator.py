@@ -123,43 +123,6 @@ def test_arithmetic(cupy: Any) -> None:
         assert got == wanted, text
 
 
-def test_half_precision(cupy: Any) -> None:
-    """Every float16 to float32, and float32 to the nearest float16, as NumPy does it."""
-    body = """
-    const int at = blockIdx.x * blockDim.x + threadIdx.x;
-    unsigned short half = halves[at];
-    float value;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
-    widened[at] = value;
-    value = floats[at];
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(value));
-    narrowed[at] = half;
-    """
-    kernel = kernel_of(
-        cupy,
-        body,
-        "const unsigned short* halves, float* widened, const float* floats, short* narrowed",
-    )
-    random, count = np.random.default_rng(3), 1 << 16
-    halves = np.arange(count, dtype=np.uint16).view(np.float16)
-    floats = random.integers(0, 1 << 32, count, dtype=np.uint32).view(np.float32)
-    finite = halves[np.isfinite(halves)].astype(np.float32)
-    floats[: len(finite)] = finite * random.choice([1, 1.0005, 0.9995], len(finite))
-    floats[:6] = [65519.9, 65520, 2049, 2051, 2**-25, 3 * 2**-25]
-    widened, narrowed = cupy.zeros(count, np.float32), cupy.zeros(count, np.uint16)
-    given = (cupy.asarray(halves), widened, cupy.asarray(floats), narrowed)
-    kernel((count // 256,), (256,), given)
-    np.testing.assert_array_equal(widened.get(), halves.astype(np.float32))
-    with np.errstate(over="ignore"):
-        wanted = floats.astype(np.float16)
-    np.testing.assert_array_equal(narrowed.get().view(np.float16), wanted)
-    numbers = ~np.isnan(wanted)  # with the signs of zeros
-    assert narrowed.get()[numbers].tolist() == wanted.view(np.uint16)[numbers].tolist()
-
-
-# --- what no kernel may do -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("body", "message"),
     [

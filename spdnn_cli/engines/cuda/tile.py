@@ -44,7 +44,6 @@ class TileShape:
         panel: images that lie interleaved in device memory.
         vector: images that one load moves: 16 bytes of them, or 1.
         buffer_bytes: shared memory that a block may use for its buffer; no macro.
-        feature_bytes: of a stored value: 4 (float32) or 2 (float16).
     """
 
     minibatch: int
@@ -53,7 +52,6 @@ class TileShape:
     panel: int = 8
     vector: int = 4
     buffer_bytes: int = 48 << 10
-    feature_bytes: int = 4
 
     def __post_init__(self) -> None:
         """Check the kernel's rules (kernels/README.md has the reasons).
@@ -62,12 +60,7 @@ class TileShape:
             EngineError: the numbers do not go together.
         """
         rules = {
-            f"vector is 1 or {16 // self.feature_bytes}": (
-                self.vector in (1, 16 // self.feature_bytes)
-            ),
-            "the bits of a minibatch take no more room than its values": (
-                self.minibatch * self.feature_bytes >= 4
-            ),
+            "vector is 1 or 4": self.vector in (1, 4),
             "panel is a multiple of vector": self.panel > 0 and self.panel % self.vector == 0,
             "minibatch is a multiple of panel, 32 at most": (
                 0 < self.minibatch <= 32 and self.minibatch % max(self.panel, 1) == 0
@@ -92,7 +85,6 @@ class TileShape:
             "VECTOR": self.vector,
             "BLOCKSIZE": self.blocksize,
             "OUTPUTS": self.outputs,
-            "FEATURE_BYTES": self.feature_bytes,
         }
 
     @property
@@ -103,7 +95,7 @@ class TileShape:
     @property
     def slot_bytes(self) -> int:
         """Shared memory of one slot, as in the kernel: an odd number of vectors."""
-        return self.feature_bytes * self.vector * (self.minibatch // self.vector | 1)
+        return 4 * self.vector * (self.minibatch // self.vector | 1)
 
     @property
     def slots(self) -> int:
@@ -118,32 +110,27 @@ class Tiling:
     Attributes:
         shape: the shape.
         reorder: whether outputs are reordered so that neighbours share inputs.
-        asked: what the user asked for, as `parse_tiling` took it; None: nothing.
     """
 
     shape: TileShape
     reorder: bool = True
-    asked: str | None = None
 
-    def describe(self) -> dict[str, int | bool | str | None]:
-        """For a result file."""
-        return {"asked": self.asked, **asdict(self.shape), "reorder": self.reorder}
+    @property
+    def settings(self) -> dict[str, int | bool]:
+        """For the record of a run."""
+        return {**asdict(self.shape), "reorder": self.reorder}
 
 
-def parse_tiling(text: str, feature_bytes: int = 4) -> Tiling:
+def parse_tiling(text: str) -> Tiling:
     """The tiling that a user asks for: "minibatch=12,outputs=1,blocksize=256,buffer=24KB".
 
     The numbers are those of `TileShape`, `buffer` with a unit, and `reorder` yes or no. `panel`,
     `vector`, `buffer` and `reorder` have defaults.
 
-    Args:
-        text: what the user says.
-        feature_bytes: of a stored value, 4 or 2.
-
     Raises:
         EngineError: a name or a number is not right, or they do not go together.
     """
-    numbers = {"feature_bytes": feature_bytes, "vector": 16 // feature_bytes}
+    numbers: dict[str, int] = {}
     reorder = True
     for part in text.split(","):
         name, _, value = (word.strip() for word in part.partition("="))
@@ -166,7 +153,7 @@ def parse_tiling(text: str, feature_bytes: int = 4) -> Tiling:
             f"the tile shape {text!r} lacks {', '.join(sorted(missing))}",
             hint="minibatch, outputs and blocksize have no defaults.",
         )
-    return Tiling(TileShape(**numbers), reorder, text)
+    return Tiling(TileShape(**numbers), reorder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,11 +20,11 @@ from spdnn_cli.engines.cuda.device import (
     memory_errors_explained,
 )
 from spdnn_cli.engines.cuda.kernel_source import compile_kernels
-from spdnn_cli.engines.cuda.tile import Tiling
+from spdnn_cli.engines.cuda.tile import TileShape, Tiling, parse_tiling
 from spdnn_cli.engines.cuda.tuning import tuned_shape
 from spdnn_cli.engines.cuda.weights import LayerTables, WeightStore
 from spdnn_cli.engines.protocol import EngineOptions, Inference, Shortcuts
-from spdnn_cli.errors import DeviceError, EngineError
+from spdnn_cli.errors import DeviceError
 from spdnn_cli.network.layers import Features, Float32, Network
 
 BITS, VALUES, MOVED = LAYER_KERNELS = ("layer<0>", "layer<1>", "layer<2>")
@@ -33,7 +33,6 @@ IMAGE_KERNELS = (
 )  # fmt: skip
 SURVEY_THREADS = 1024
 THREADS = 256
-MOST_FLOAT16 = float(np.finfo(np.float16).max)
 MOST_GROUPS = 65535
 """CUDA's limit for the second number of a grid."""
 SURVEYS_AT_FIRST, SURVEYS_THEN = 16, 32
@@ -51,15 +50,26 @@ class TiledEngine:
         dead_images_dropped=True, twins_folded=False, finished_images_retired=False
     )
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, tiling: Tiling | None = None) -> None:
+        """Keep the options.
+
+        Args:
+            options: their own "tile" is a shape as `parse_tiling` takes it.
+            tiling: how to tile; None: as the options say, else as is fastest on the device.
+
+        Raises:
+            EngineError: the shape asked for is none.
+        """
+        asked = options.own.get("tile", "auto")
+        self._asked = tiling or (None if asked == "auto" else parse_tiling(asked))
         self._options = options
         self.move_share = MOVE_SHARE
         self._graph: Any = None
 
     @property
-    def tile(self) -> dict[str, Any]:
-        """How the network was tiled, for a result file."""
-        return self.tiling.describe()
+    def settings(self) -> dict[str, int | bool]:
+        """How the network was tiled, for the record of a run."""
+        return self.tiling.settings
 
     def prepare(self, network: Network) -> None:
         self._network = network
@@ -69,15 +79,8 @@ class TiledEngine:
             device = self._cupy.cuda.Device()
             self._multiprocessors = device.attributes["MultiProcessorCount"]
         with self._options.stopwatch.stage("prepare"):
-            self.tiling = self._options.tiling or Tiling(
-                tuned_shape(network, self._options, TiledEngine)
-            )
+            self.tiling = self._asked or Tiling(tuned_shape(network, self._options, _trial_engine))
             self.shape = self.tiling.shape
-        if self.shape.feature_bytes == 2 and network.ymax > MOST_FLOAT16:
-            raise EngineError(
-                f"values up to {network.ymax:g} do not fit in float16, {MOST_FLOAT16:g} at most",
-                hint="Run it with --features float32.",
-            )
         room = device.attributes["MaxSharedMemoryPerBlockOptin"]
         if self.shape.buffer_bytes > room:
             raise DeviceError(
@@ -146,7 +149,7 @@ class TiledEngine:
         cupy, features = self._cupy, self._inputs.features
         minibatch, depth = self.shape.minibatch, self._network.depth
         widest = max([features.neurons, *(layer.outputs for layer in self._weights.layers)])
-        group_bytes = 2 * self.shape.feature_bytes * minibatch * widest + 4 * depth + 8 * minibatch
+        group_bytes = 8 * minibatch * widest + 4 * depth + 8 * minibatch
         if not self._inputs.on_device:
             group_bytes += minibatch * features.row_bytes
         room = max(0, budget - 4 * depth - features.images)
@@ -159,8 +162,7 @@ class TiledEngine:
         bounds = [*range(0, features.images, groups * minibatch), features.images]
         self.batches = list(pairwise(bounds))
         self._groups = groups
-        stored = np.float32 if self.shape.feature_bytes == 4 else np.float16
-        self._values = cupy.empty((2, groups * minibatch * widest), stored)
+        self._values = cupy.empty((2, groups * minibatch * widest), np.float32)
         self._alive = cupy.empty((depth, groups), np.uint32)
         self._source = cupy.empty(groups * minibatch, np.int32)
         self._image_of_slot = cupy.empty(groups * minibatch, np.int32)
@@ -269,3 +271,8 @@ class TiledEngine:
                 self._kernels[name].kernel.ptr, self.shape.blocksize, layer.shared_bytes
             )
         return self._together[key]
+
+
+def _trial_engine(options: EngineOptions, shape: TileShape) -> TiledEngine:
+    """An engine for a trial of a shape."""
+    return TiledEngine(options, Tiling(shape))

@@ -1,51 +1,36 @@
 """The tile shape of the `tiled` engine: tried out on the device, once for each kind of network.
 
 A trial runs a few layers from the middle of the network with each candidate. The choice is kept in
-CuPy's cache folder, so that the next run of such a network starts at once.
+`EngineOptions.choices`, so that the next run of such a network starts at once.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spdnn_cli.atomic import written_aside
 from spdnn_cli.engines.cuda.kernel_source import kernels_sha256
 from spdnn_cli.engines.cuda.tile import TileShape, Tiling
 from spdnn_cli.engines.protocol import Engine, EngineOptions
-from spdnn_cli.errors import DataError, DeviceError, EngineError
+from spdnn_cli.errors import DeviceError, EngineError
 from spdnn_cli.network.fold import make_network
 from spdnn_cli.network.layers import Features, FoldedLayer, Network
 
-HALF = {"vector": 8, "feature_bytes": 2}
-CANDIDATES = {
-    4: (
-        TileShape(minibatch=16, outputs=4, blocksize=64),
-        TileShape(minibatch=24, outputs=4, blocksize=64),
-        TileShape(minibatch=8, outputs=4, blocksize=128),
-        TileShape(minibatch=16, outputs=2, blocksize=128),
-        TileShape(minibatch=16, outputs=4, blocksize=64, panel=16),
-        TileShape(minibatch=12, outputs=1, blocksize=256, panel=4, buffer_bytes=24 << 10),
-    ),
-    2: (
-        TileShape(minibatch=16, outputs=4, blocksize=64, panel=16, **HALF),
-        TileShape(minibatch=32, outputs=2, blocksize=64, panel=16, **HALF),
-        TileShape(minibatch=24, outputs=4, blocksize=64, panel=8, **HALF),
-        TileShape(minibatch=8, outputs=4, blocksize=128, panel=8, **HALF),
-        TileShape(minibatch=16, outputs=2, blocksize=128, panel=16, **HALF),
-    ),
-}
-"""By the bytes of a stored value; the first of each is the default. The last one of float32 has the
-paper's numbers."""
+CANDIDATES = (
+    TileShape(minibatch=16, outputs=4, blocksize=64),
+    TileShape(minibatch=24, outputs=4, blocksize=64),
+    TileShape(minibatch=8, outputs=4, blocksize=128),
+    TileShape(minibatch=16, outputs=2, blocksize=128),
+    TileShape(minibatch=16, outputs=4, blocksize=64, panel=16),
+    TileShape(minibatch=12, outputs=1, blocksize=256, panel=4, buffer_bytes=24 << 10),
+)
+"""The first is the default; the last has the paper's numbers."""
 LEAST_EDGES = 1 << 20
 """A network with fewer edges is not worth a trial."""
 TRIAL_LAYERS = 8
@@ -56,7 +41,7 @@ TRIAL_RUNS = 3
 ALWAYS_ALIVE = np.float32(1e30)
 """A bias with which no image dies in a trial."""
 
-MakeEngine = Callable[[EngineOptions], Engine]
+MakeEngine = Callable[[EngineOptions, TileShape], Engine]
 
 
 def tuned_shape(network: Network, options: EngineOptions, make_engine: MakeEngine) -> TileShape:
@@ -64,33 +49,27 @@ def tuned_shape(network: Network, options: EngineOptions, make_engine: MakeEngin
 
     Args:
         network: what is to run.
-        options: threads, device memory and the bytes of a stored value for the trials.
-        make_engine: makes an engine that tiles as its options say.
+        options: threads and device memory for the trials, and where choices are kept.
+        make_engine: makes an engine for a shape.
     """
     if network.edges < LEAST_EDGES:
-        return CANDIDATES[options.feature_bytes][0]
+        return CANDIDATES[0]
     first = max(0, (network.depth - TRIAL_LAYERS) // 2)
     with options.stopwatch.stage("read"):
         layers = network.layers[first : first + TRIAL_LAYERS]
-    candidates = CANDIDATES[options.feature_bytes]
-    key, choices = _key(network, layers, candidates), _read_choices()
-    if key in choices:
-        return choices[key]
+    key = _key(network, layers)
+    kept = _shape(options.choices.get(key))
+    if kept is not None:
+        return kept
     trial = make_network([_with_live_images(layer) for layer in layers], network.ymax)
     # The stages of a trial are not those of the run, and nobody follows its progress.
-    quiet = EngineOptions(
-        threads=options.threads,
-        device_memory=options.device_memory,
-        feature_bytes=options.feature_bytes,
-    )
+    quiet = EngineOptions(threads=options.threads, device_memory=options.device_memory)
     seconds = {
-        shape: _trial_seconds(
-            make_engine(replace(quiet, tiling=Tiling(shape))), trial, network.depth
-        )
-        for shape in candidates
+        shape: _trial_seconds(make_engine(quiet, shape), trial, network.depth)
+        for shape in CANDIDATES
     }
     best = min(seconds, key=lambda shape: seconds[shape])
-    _write_choices({**_read_choices(), key: best})
+    options.choices[key] = json.dumps(asdict(best))
     return best
 
 
@@ -120,12 +99,7 @@ def _with_live_images(layer: FoldedLayer) -> FoldedLayer:
 # --- what was chosen before ----------------------------------------------------------------------
 
 
-def _file() -> Path:
-    folder = os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache"
-    return Path(folder).expanduser() / "spdnn-tile-shapes.json"
-
-
-def _key(network: Network, layers: Sequence[FoldedLayer], candidates: Sequence[TileShape]) -> str:
+def _key(network: Network, layers: Sequence[FoldedLayer]) -> str:
     """Device, software and network, as far as they decide which shape is fastest."""
     import cupy
 
@@ -133,20 +107,12 @@ def _key(network: Network, layers: Sequence[FoldedLayer], candidates: Sequence[T
     device = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
     parts: list[Any] = [device, runtime.driverGetVersion(), kernels_sha256()[:16], network.depth]
     parts += [(layer.inputs, layer.outputs, layer.edges) for layer in layers]
-    return json.dumps([*parts, [list(asdict(shape).values()) for shape in candidates]])
+    return json.dumps([*parts, [list(asdict(shape).values()) for shape in CANDIDATES]])
 
 
-def _read_choices() -> dict[str, TileShape]:
-    """The choices so far; none if the file is missing or is not one of ours."""
+def _shape(text: str | None) -> TileShape | None:
+    """The shape that was kept; None: there is none, or it is not one of ours."""
     try:
-        stored = json.loads(_file().read_text(encoding="utf-8"))
-        return {key: TileShape(**shape) for key, shape in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError, EngineError):
-        return {}
-
-
-def _write_choices(choices: dict[str, TileShape]) -> None:
-    """Keep the choices; where the folder is read-only, the next run tries again."""
-    text = json.dumps({key: asdict(shape) for key, shape in choices.items()}, indent=1)
-    with suppress(DataError), written_aside(_file()) as part:
-        part.write_text(text, encoding="utf-8")
+        return None if text is None else TileShape(**json.loads(text))
+    except (ValueError, TypeError, EngineError):
+        return None
