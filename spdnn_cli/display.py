@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from spdnn_cli.engines.protocol import Progress as LayerProgress
     from spdnn_cli.network.dataset import Dataset
     from spdnn_cli.report.engines import Table
+    from spdnn_cli.results.record import Record
     from spdnn_cli.results.store import Result
 
 FULL_WIDTH = 400
@@ -132,110 +133,140 @@ def dataset(made: Dataset) -> None:
     _out().print(table)
 
 
-def result(record: dict[str, Any]) -> None:
+def result(record: Record) -> None:
     """A run: what ran on what, how long each stage took, and what the number means."""
     table = _pairs("Inference")
     for name, value in _configuration(record) + _timings(record) + _outcome(record):
         table.add_row(name, value)
     _out().print(table)
-    if len(record["workers"]) > 1:
+    if len(record.workers) > 1:
         _out().print(_workers(record))
 
 
-def _workers(record: dict[str, Any]) -> RichTable:
+def _workers(record: Record) -> RichTable:
+    launch = record.launch
     table = RichTable(
-        title="Workers: {launcher}, {partition} partition; slowest to mean {imbalance:.3f}".format(
-            **record["launch"], imbalance=record["imbalance"]
-        ),
+        title=f"Workers: {launch.launcher}, {launch.partition} partition; slowest to mean "
+        f"{record.imbalance:.3f}",
         title_justify="left",
     )
-    layer = record["launch"]["rebalance_layer"]
-    evened = [] if layer is None else [f"alive after layer {layer}"]
-    columns = ["rank", "host", "device", "images", *evened]
-    for column in (*columns, "survivors", "infer, s", "SM MHz", "UUID"):
+    layer = launch.rebalance_layer
+    moved = [] if layer is None else [f"alive after layer {layer}"]
+    columns = ["rank", "host", "device", "images", *moved]
+    for column in (*columns, "survivors", "infer", "SM MHz", "UUID"):
         table.add_column(column, justify="right")
-    for worker in record["workers"]:
-        clocks, place = worker["clocks"], worker["device_index"]
-        after = None if clocks is None or clocks["after"] is None else clocks["after"]["sm_mhz"]
-        cells = [
-            str(worker["rank"]),
-            worker["host"],
-            worker["device_name"] + ("" if place is None else f" ({place})"),
-            str(worker["images"]),
-        ]
-        if layer is not None:
-            cells.append("{images_before} to {images_after}".format(**worker["rebalanced"]))
+    for worker in record.workers:
+        after = None if worker.clocks is None else worker.clocks.after
+        place = "" if worker.device_index is None else f" ({worker.device_index})"
+        cells = [str(worker.rank), worker.host or "", worker.device_name + place]
+        cells.append(str(worker.images))
+        if layer is not None and worker.rebalanced is not None:
+            cells.append(f"{worker.rebalanced.images_before} to {worker.rebalanced.images_after}")
         table.add_row(
             *cells,
-            str(worker["survivors"]),
-            f"{worker['timings_s']['infer']['median']:.6f}",
-            "" if after is None else f"{after:.0f}",
-            (worker["uuid"] or "")[:12],
+            str(worker.survivors),
+            duration(worker.timings_s.infer.median, 4),
+            "" if after is None or after.sm_mhz is None else f"{after.sm_mhz:.0f}",
+            (worker.uuid or "")[:12],
         )
     return table
 
 
-def _configuration(record: dict[str, Any]) -> list[tuple[str, str]]:
-    data, on = record["dataset"], record["shortcuts"]
-    inputs = "official" if data["official_inputs"] else f"not the official ones ({data['source']})"
-    network = "official" if data["official_network"] else "not the official one"
-    words = {
-        "dead images dropped": on["dead_images_dropped"],
-        "twins folded": on["twins_folded"],
-        "finished images retired": on["finished_images_retired"],
-    }
+def _configuration(record: Record) -> list[tuple[str, str]]:
+    data = record.dataset
+    inputs = "official" if data.official_inputs else f"not the official ones ({data.source})"
+    network = "official" if data.official_network else "not the official one"
+    memory = record.device_memory
+    own = {**{k: v for k, v in record.engine_options.items()}}
     return [
-        ("problem", "{neurons} neurons, {layers} layers, {images} images".format(**record)),
-        ("inputs, network", f"{inputs}, {network} (from {data['source']})"),
-        ("engine", "{engine} on {device}, {threads} threads; {engine_reason}".format(**record)),
-        *([("features", "stored as float16")] if record["features"] == "float16" else []),
-        ("shortcuts on", ", ".join(word for word, is_on in words.items() if is_on) or "none"),
-        ("machine", "{cpu}, {cores} cores".format(**record["machine"])),
+        ("problem", f"{record.neurons} neurons, {record.layers} layers, {record.images} images"),
+        ("inputs, network", f"{inputs}, {network} (from {data.source})"),
+        (
+            "engine",
+            f"{record.engine} on {record.device}, {record.threads} threads; "
+            f"{record.engine_reason}",
+        ),
+        *((name, value) for name, value in own.items()),
+        *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),
+        ("shortcuts on", shortcuts_in_words(record)),
+        ("machine", f"{record.machine.cpu}, {record.machine.cores} cores"),
     ]
 
 
-def _timings(record: dict[str, Any]) -> list[tuple[str, str]]:
-    timings = record["timings_s"]
-    rows = [
-        (stage, f"{timings[stage]:.4f} s")
-        for stage in ("read", "prepare", "compile", "upload", "gather", "end_to_end")
-    ]
-    samples, stream = timings["infer"]["samples"], record["stream"]
-    text = f"{timings['infer']['median']:.6f} s"
-    if len(samples) > 1:
-        text += f" (median of {len(samples)}, {min(samples):.6f} to {max(samples):.6f})"
-    if stream is None:
+def _timings(record: Record) -> list[tuple[str, str]]:
+    timings, infer = record.timings_s, record.timings_s.infer
+    stages = {
+        "convert": timings.convert,
+        "read": timings.read,
+        "prepare": timings.prepare,
+        "compile": timings.compile,
+        "upload": timings.upload,
+        "gather": timings.gather,
+        "end to end": timings.end_to_end,
+    }
+    rows = [(stage, duration(seconds)) for stage, seconds in stages.items() if seconds]
+    text = duration(infer.median, 4)
+    if len(infer.samples) > 1:
+        low, high = duration(min(infer.samples), 4), duration(max(infer.samples), 4)
+        text += f" (median of {len(infer.samples)}, {low} to {high})"
+    if record.stream is None:
         return [*rows, ("infer", text)]
     text += ", the copies of the images to the device included"
-    speed = f"{stream['images_per_s']:.4g} images/s, {stream['bytes_per_s'] / 1e9:.4g} GB/s"
-    if stream["bus_share"] is not None:
-        speed += f", {stream['bus_share']:.1%} of what copies alone reach"
+    stream = record.stream
+    speed = f"{stream.images_per_s:.4g} images/s, {stream.bytes_per_s / 1e9:.4g} GB/s"
+    if stream.bus_share is not None:
+        speed += f", {stream.bus_share:.1%} of what copies alone reach"
     return [*rows, ("infer", text), ("stream", speed)]
 
 
-def _outcome(record: dict[str, Any]) -> list[tuple[str, str]]:
-    if record["difference"] is not None:
-        verified = f"WRONG: {record['difference']} (by {record['verified_against']})"
-    elif record["verified"]:
-        verified = f"VERIFIED against {record['verified_against']}"
-    else:
-        verified = "not verified: no truth is known at no cost; run spdnn verify"
-    share = record["executed_edges"] / max(1, record["edges"])
-    effective = f"{record['effective_teraedges_per_s']:.4g} TeraEdges/s"
-    executed = f"{record['executed_edges']:.4g} of {record['edges']:.4g} ({share:.3%})"
+def _outcome(record: Record) -> list[tuple[str, str]]:
+    share = record.executed_edges / max(1, record.edges)
+    effective = f"{record.effective_teraedges_per_s:.4g} TeraEdges/s"
+    executed = f"{record.executed_edges:.4g} of {record.edges:.4g} ({share:.3%})"
     return [
         ("effective rate", f"{effective}: all edges of the problem / seconds of inference"),
-        ("edges executed", f"{executed}: {record['executed_teraedges_per_s']:.4g} TeraEdges/s"),
-        ("categories", f"{record['survivors']} images, {verified}"),
+        ("edges executed", f"{executed}: {record.executed_teraedges_per_s:.4g} TeraEdges/s"),
+        ("categories", f"{record.survivors} images, {verification_in_words(record)}"),
     ]
 
 
-def verification(outcome: dict[str, Any]) -> None:
+def verification_in_words(record: Record) -> str:
+    """What is known of the categories of a run, and from what."""
+    found = record.verification
+    return {
+        Status.VERIFIED: f"VERIFIED against {found.against}",
+        Status.COUNT_ONLY: f"VERIFIED by their number only, against {found.against}",
+        Status.UNVERIFIED: "not verified: no truth is known at no cost; to run the reference "
+        "engine, which is slow: spdnn verify",
+        Status.WRONG: f"WRONG: {found.difference} (by {found.against})",
+    }[found.status]
+
+
+def verified(result: Result) -> None:
     """What `verify` found."""
-    problem = "N={neurons}, L={layers}, {images} images, engine {engine}".format(**outcome)
-    state = "VERIFIED" if outcome["verified"] else f"WRONG: {outcome['difference']}"
-    print(f"{outcome['result']}: {problem}")
-    print(f"{outcome['survivors']} categories: {state}, against {outcome['verified_against']}")
+    record = result.record
+    print(
+        one_line(
+            f"{result.name}: N={record.neurons}, L={record.layers}, {record.images} images, "
+            f"engine {record.engine}"
+        )
+    )
+    print(one_line(f"{record.survivors} categories: {verification_in_words(record)}"))
+
+
+def results(found: Sequence[Result]) -> None:
+    """A line a result, newest last."""
+    for one in found:
+        record = one.record
+        problem = f"{record.neurons} x {record.layers}, {record.images} images"
+        configuration = configuration_of(record).label
+        kept = "own" if one.is_local else f"kept in {one.path.stem}"
+        print(
+            one_line(
+                f"{record.id}  {one.machine}  {problem}  {configuration}  "
+                f"{duration(record.seconds)}  {record.status.value}  {kept}"
+            )
+        )
 
 
 def tables(made: Sequence[Table], form: str | None = None) -> None:
