@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from spdnn_cli.errors import one_line
+
 if TYPE_CHECKING:
     from spdnn_cli.bench.suite import Run, Suite
     from spdnn_cli.bench.suite_run import Bench, Outcome
@@ -48,7 +50,7 @@ def _err() -> Console:
 
 def note(sentence: str) -> None:
     """One sentence on stderr."""
-    _err().print(sentence)
+    _err().print(one_line(sentence))
 
 
 @contextlib.contextmanager
@@ -118,13 +120,13 @@ def fetched(files: Sequence[FetchedFile]) -> None:
 
     for file in files:
         state = "fetched" if file.fetched else "was there"
-        print(f"{file.path}  {readable_size(file.bytes)}  {state}")
+        print(one_line(f"{file.path}  {readable_size(file.bytes)}  {state}"))
 
 
 def dataset(made: Dataset) -> None:
     """A dataset after its conversion."""
     table = _pairs("Dataset")
-    table.add_row("file", str(made.path))
+    table.add_row("file", one_line(str(made.path)))
     table.add_row("neurons, layers, images", f"{made.neurons}, {made.layers}, {made.images}")
     table.add_row("source", str(made.provenance.get("source", "unknown")))
     table.add_row("layers equal to the challenge's", f"{made.official_layers} of {made.layers}")
@@ -234,7 +236,7 @@ def verification(outcome: dict[str, Any]) -> None:
     """What `verify` found."""
     problem = "N={neurons}, L={layers}, {images} images, engine {engine}".format(**outcome)
     state = "VERIFIED" if outcome["verified"] else f"WRONG: {outcome['difference']}"
-    print(f"{outcome['result']}: {problem}")
+    print(one_line(f"{outcome['result']}: {problem}"))
     print(f"{outcome['survivors']} categories: {state}, against {outcome['verified_against']}")
 
 
@@ -251,14 +253,14 @@ def tables(made: Sequence[Table], form: str | None = None) -> None:
         return
     out = _out()
     for table in made:
-        shown = RichTable(title=table.title, title_justify="left")
+        shown = RichTable(title=one_line(table.title), title_justify="left")
         for column in table.columns:
             shown.add_column(column, justify="right")
         for row in table.rows:
-            shown.add_row(*row)
+            shown.add_row(*map(one_line, row))
         out.print(shown)
         for line in table.notes:
-            out.print(line)
+            out.print(one_line(line))
 
 
 def suite(shown: Suite, why_not_here: Callable[[Run], str | None]) -> None:
@@ -266,7 +268,8 @@ def suite(shown: Suite, why_not_here: Callable[[Run], str | None]) -> None:
     print(f"{shown.name}: {len(shown.runs)} run{'' if len(shown.runs) == 1 else 's'}")
     for run in shown.runs:
         obstacle = why_not_here(run)
-        print(f"  spdnn infer {shlex.join(run.words)}" + (f"  ({obstacle})" if obstacle else ""))
+        command = one_line(shlex.join(run.words))
+        print(f"  spdnn infer {command}" + (f"  ({obstacle})" if obstacle else ""))
 
 
 @contextlib.contextmanager
@@ -294,10 +297,11 @@ def bench(made: Bench) -> Iterator[tuple[Callable[[Run], None], Callable[[Outcom
             bars.update(task, completed=total - len(made.pending), left=words)
 
         def begins(run: Run) -> None:
-            bars.update(task, description=f"{place[run]} {run.title}")
+            bars.update(task, description=one_line(f"{place[run]} {run.title}"))
 
         def ended(outcome: Outcome) -> None:
-            bars.console.print(f"{place[outcome.run]} {outcome.run.title}: {_how_it_went(outcome)}")
+            run = outcome.run
+            bars.console.print(one_line(f"{place[run]} {run.title}: {_how_it_went(outcome)}"))
             update()
 
         for outcome in made.outcomes:

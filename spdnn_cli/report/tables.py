@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from spdnn_cli.errors import one_line
+
 
 @dataclass
 class Table:
@@ -73,7 +75,7 @@ def grid(table: Table) -> str:
 
 
 def _plain(table: Table) -> str:
-    lines = [table.columns, *table.rows]
+    lines = [[one_line(cell) for cell in line] for line in (table.columns, *table.rows)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     numeric = [_is_numeric(cells) for cells in zip(*table.rows, strict=True)] or [False] * len(
         widths
@@ -85,7 +87,8 @@ def _plain(table: Table) -> str:
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([table.title, "", *aligned, "", *table.notes])
+    notes = map(one_line, table.notes)
+    return "\n".join([one_line(table.title), "", *aligned, "", *notes])
 
 
 def _markdown(table: Table) -> str:
@@ -96,14 +99,14 @@ def _markdown(table: Table) -> str:
 def _comma_separated(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    text.write(f"# {table.title}\n")
+    text.write(f"# {one_line(table.title)}\n")
     writer.writerows([table.columns, *table.rows])
-    text.writelines(f"# {note}\n" for note in table.notes)
+    text.writelines(f"# {one_line(note)}\n" for note in table.notes)
     return text.getvalue()
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*")
+    return one_line(text).replace("|", "\\|").replace("*", "\\*")
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

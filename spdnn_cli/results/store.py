@@ -12,6 +12,7 @@ within a folder; every result names its own.
 from __future__ import annotations
 
 import datetime
+import io
 import itertools
 import json
 import os
@@ -144,15 +145,14 @@ def save(
     """
     import numpy as np
 
-    folder = machine_folder(workspace.results_dir, machine, record)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    name = "n{neurons}-l{layers}-{engine}".format(**record) + now.strftime("-%Y%m%dT%H%M%S%f")[:-3]
-    path = folder / f"{name}.json"
-    record["lifetimes"] = None
+    path = path_of(workspace, machine, record)
+    folder = path.parent
+    name_lifetimes(record, lifetimes)
     if lifetimes is not None:
-        record["lifetimes"] = {"file": f"{name}-lifetimes.npy"}
-        with written_aside(folder / record["lifetimes"]["file"]) as part, part.open("wb") as file:
-            np.save(file, lifetimes.astype(np.uint16, casting="same_kind"))
+        content = io.BytesIO()  # NumPy would not say why a file cannot be written
+        np.save(content, lifetimes.astype(np.uint16, casting="same_kind"))
+        with written_aside(folder / record["lifetimes"]["file"]) as part:
+            part.write_bytes(content.getbuffer())
     with written_aside(_categories_file(path)) as part:
         part.write_text(categories_text(categories))
     with written_aside(path) as part:
@@ -161,6 +161,24 @@ def save(
         with written_aside(folder / MACHINE_FILE) as part:
             part.write_text(json.dumps(_hardware(record), indent=1) + "\n")
     return path
+
+
+def path_of(workspace: Workspace, machine: str, record: dict[str, Any]) -> Path:
+    """Where `save` puts a result, and has put it."""
+    folder = machine_folder(workspace.results_dir, machine, record)
+    return folder / f"{_name(record)}.json"
+
+
+def name_lifetimes(record: dict[str, Any], lifetimes: Lifetimes | None) -> None:
+    """Say in a record where its lifetimes are to lie, if it has any."""
+    file = {"file": f"{_name(record)}-lifetimes.npy"}
+    record["lifetimes"] = None if lifetimes is None else file
+
+
+def _name(record: dict[str, Any]) -> str:
+    created = datetime.datetime.fromisoformat(record["created"])
+    moment = created.strftime("%Y%m%dT%H%M%S%f")[:-3]
+    return "n{neurons}-l{layers}-{engine}".format(**record) + f"-{moment}"
 
 
 def update(result: Result, changes: dict[str, Any]) -> None:
