@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spdnn_cli.errors import DataError
+
+HINTS = {
+    errno.EACCES: "Choose another folder, or get the permission to write there.",
+    errno.EPERM: "Choose another folder, or get the permission to write there.",
+    errno.EROFS: "The file system is read-only: choose another folder.",
+    errno.ENOSPC: "Is there room on the disk?",
+    errno.EDQUOT: "Is the disk quota used up?",
+    errno.EFBIG: "Is there a limit on the size of files (ulimit -f)?",
+    errno.ENOTDIR: "A file is where a folder must be.",
+    errno.EEXIST: "A file is where a folder must be.",
+    errno.EISDIR: "A folder is where the file must be.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+"""What may help where a file cannot be written, by the number of the system's error."""
 
 
 @contextmanager
@@ -31,10 +48,41 @@ def written_aside(path: Path) -> Iterator[Path]:
         ours = {str(None), str(part), *map(str, path.parents)}
         if str(error.filename) not in ours:
             raise
-        reason = error.strerror or str(error).partition("\n")[0]
-        raise DataError(
-            f"cannot be written ({reason})", path=path, hint="Is there room on the disk?"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def check_folder(folder: Path) -> None:
+    """See that files can be written in a folder, before hours are spent on what goes there.
+
+    It need not exist yet. Nothing is left behind.
+
+    Raises:
+        DataError: no file can be written there.
+    """
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="probe-", suffix=".part") as file:
+            file.write(b"probe")
+            file.flush()
+    except OSError as error:
+        raise _not_written(folder, error) from error
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _not_written(path: Path, error: OSError) -> DataError:
+    """What to tell of a file or folder. Libraries name a system's error in their text alone."""
+    text = str(error)
+    named = re.search(r"errno = (\d+)", text)
+    number = error.errno if named is None else int(named[1])
+    reason = text.partition("\n")[0]
+    if number is not None and number in errno.errorcode:
+        reason = os.strerror(number)
+    hint = None if number is None else HINTS.get(number)
+    return DataError(f"cannot be written ({reason})", path=path, hint=hint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spdnn_cli import __version__, jit, problem
-from spdnn_cli.errors import ResultError, SpdnnError, VerificationError
+from spdnn_cli.errors import ResultError, SpdnnError, VerificationError, one_line
 from spdnn_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,6 +39,18 @@ def _number(context: Any, option: Any, value: float) -> float:
     if math.isnan(value):
         raise click.BadParameter("nan is not a number")
     return value
+
+
+class _Path(click.Path):
+    """A path, with `~` for the home folder wherever it stands: a shell does not know them all."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+def _mirror(context: Any, option: Any, place: str | None) -> str | None:
+    """A URL, or a folder, which may begin with `~`."""
+    return None if place is None else os.path.expanduser(place)
 
 
 _format = click.option(
@@ -102,7 +115,7 @@ def _bytes(context: Any, option: Any, text: str | None) -> int | None:
 @click.version_option(__version__, prog_name="spdnn")
 @click.option(
     "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_Path(file_okay=False, path_type=Path),
     default="datasets",
     envvar="SPDNN_DATA_DIR",
     show_envvar=True,
@@ -111,7 +124,7 @@ def _bytes(context: Any, option: Any, text: str | None) -> int | None:
 )
 @click.option(
     "--results-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_Path(file_okay=False, path_type=Path),
     default="results",
     envvar="SPDNN_RESULTS_DIR",
     show_envvar=True,
@@ -155,7 +168,11 @@ def cli(context: click.Context, data_dir: Path, results_dir: Path) -> None:
     help="MNIST (11 MB), from which the official data is regenerated bit for bit, or the official "
     "files themselves (200 GB for all, unpacked).",
 )
-@click.option("--mirror", help="Another place to fetch from: a URL or a folder, same layout.")
+@click.option(
+    "--mirror",
+    callback=_mirror,
+    help="Another place to fetch from: a URL or a folder, same layout.",
+)
 @click.pass_obj
 def fetch(
     workspace: Workspace,
@@ -166,15 +183,18 @@ def fetch(
 ) -> None:
     """Download the raw files, resuming what was cut, into DATA_DIR/raw."""
     from spdnn_cli import display
+    from spdnn_cli.atomic import check_folder
     from spdnn_cli.challenge import fetch as fetching
 
     depths = tuple(int(depth) for depth in layers) or problem.LAYERS
     plan = fetching.plan_fetch(workspace.data_dir, source, neurons, depths, mirror)  # type: ignore[arg-type]
     display.fetch_plan(plan)
+    if plan.total_bytes or plan.unknown_sizes:
+        check_folder(plan.folder)
     with display.transfer() as progress:
         fetched = fetching.execute(plan, progress)
-    workspace.remember(neurons[-1])
     display.fetched(fetched)
+    workspace.remember(neurons[-1])
 
 
 @cli.command()
@@ -196,7 +216,7 @@ def fetch(
 @click.option(
     "--to",
     "target",
-    type=(click.Choice(["tsv"]), click.Path(file_okay=False, path_type=Path)),
+    type=(click.Choice(["tsv"]), _Path(file_okay=False, path_type=Path)),
     metavar="tsv DIR",
     help="The way back: write the dataset as official files below DIR.",
 )
@@ -219,7 +239,7 @@ def convert(
     with display.work() as report:
         if target is not None:
             for path in flow.write_tsv(workspace, neurons, layers, target[1], report):
-                click.echo(f"Wrote {path}")
+                print(one_line(f"Wrote {path}"))
             return
         dataset = flow.convert_from(
             workspace, neurons, layers, source, seed, threads=threads, report=report
@@ -238,7 +258,7 @@ def convert(
 @click.option(
     "--dataset",
     "path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_Path(dir_okay=False, path_type=Path),
     help="A dataset file of your own, in place of --neurons.",
 )
 @click.option(
@@ -324,14 +344,17 @@ def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
     from spdnn_cli import display
 
     with display.work() as report, display.layers() as progress:
-        done = flow.infer(workspace, wanted, display.note, report, progress)
-    if done is None:  # a rank of an MPI job; rank 0 alone speaks
+        measured = flow.infer(workspace, wanted, display.note, report, progress)
+    if measured is None:  # a rank of an MPI job; rank 0 alone speaks
         return
-    record, path = done
-    if form == "json":
-        click.echo(json.dumps(record, indent=1))
-    else:
-        display.result(record)
+    record = measured.record
+    try:  # each is tried, whatever becomes of the other: what was measured is not lost
+        if form == "json":
+            print(json.dumps(record, indent=1))
+        else:
+            display.result(record)
+    finally:
+        path = flow.save(workspace, measured)
     display.note(f"Result file: {path}")
     if record["difference"] is not None:
         raise VerificationError(
@@ -341,10 +364,10 @@ def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
 
 
 @cli.command()
-@click.argument("result", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("result", required=False, type=_Path(dir_okay=False, path_type=Path))
 @click.option(
     "--truth",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_Path(dir_okay=False, path_type=Path),
     help="An official categories file.  [default: the best truth known, else the reference]",
 )
 @click.option("--reference", is_flag=True, help="Run the reference engine, and compare with it.")
@@ -361,21 +384,24 @@ def verify(
         raise click.UsageError("--truth and --reference exclude each other")
     with display.layers() as progress:
         outcome = flow.verify(workspace, result, truth, reference, display.note, progress)
-    if form == "json":
-        click.echo(json.dumps(outcome, indent=1))
-    else:
-        display.verification(outcome)
-    if outcome["difference"] is not None:
-        raise VerificationError(
-            f"the categories are wrong: {outcome['difference']}", path=outcome["result"]
-        )
+    try:
+        if form == "json":
+            print(json.dumps(outcome, indent=1))
+        else:
+            display.verification(outcome)
+        flow.note_outcome(outcome)
+    finally:
+        if outcome["difference"] is not None:
+            raise VerificationError(
+                f"the categories are wrong: {outcome['difference']}", path=outcome["result"]
+            )
 
 
 @cli.command()
 @click.argument("suite", required=False)
 @click.option(
     "--file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_Path(dir_okay=False, path_type=Path),
     help="The file of suites.  [default: bench.yaml here, else the program's own]",
 )
 @click.option("--list", "listing", is_flag=True, help="Show the suites and their runs; run none.")
@@ -428,14 +454,14 @@ _tables_format = click.option(
 @click.option(
     "--plot",
     metavar="FILE.(svg|png)",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_Path(dir_okay=False, path_type=Path),
     help="Also draw pictures, to an SVG or PNG file.",
 )
 @click.option(
     "--html",
     "page",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_Path(dir_okay=False, path_type=Path),
     help="Also write tables and pictures as one page.",
 )
 @click.pass_context
@@ -517,8 +543,8 @@ def cpu(context: click.Context, form: str | None) -> None:
 
 
 @report.command()
-@click.argument("before", type=click.Path(exists=True, path_type=Path), metavar="A")
-@click.argument("after", type=click.Path(exists=True, path_type=Path), metavar="B")
+@click.argument("before", type=_Path(exists=True, path_type=Path), metavar="A")
+@click.argument("after", type=_Path(exists=True, path_type=Path), metavar="B")
 @click.option(
     "--threshold",
     type=click.FloatRange(min=0),
@@ -580,13 +606,16 @@ def _all_results(workspace: Workspace) -> list[Result]:
 
 def main() -> None:
     """Entry point of `spdnn`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where a caller of this function reads it
+            stream.reconfigure(errors="backslashreplace")  # a name that it cannot hold is no error
     signal.signal(signal.SIGTERM, _terminated)
     try:
         cli(standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # what cannot be written is to show here, not when Python ends
     except click.ClickException as error:
-        error.show()
+        error.show(sys.stderr)  # as it is: Click would change the encoding of an ASCII one
         sys.exit(error.exit_code)
     except SpdnnError as error:
         _fail(str(error))
@@ -618,5 +647,6 @@ def _leave_stdout() -> None:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"error: {message}", err=True)
+    if sys.stderr is not None:
+        print(f"error: {one_line(message)}", file=sys.stderr)
     sys.exit(1)

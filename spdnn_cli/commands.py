@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spdnn_cli import machine, problem
+from spdnn_cli.atomic import check_folder
 from spdnn_cli.challenge.convert import (
     DEFAULT_SEED,
     SOURCES,
@@ -60,6 +61,7 @@ def convert_from(
             f"there is nothing to convert for N={neurons} below {workspace.raw}",
             hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
         )
+    check_folder(workspace.data_dir)
     return convert(
         workspace,
         neurons,
@@ -76,6 +78,7 @@ def write_tsv(
 ) -> list[Path]:
     """Write a dataset as official files below `folder`; as many layers as asked for and there."""
     dataset = _dataset(workspace, neurons)
+    check_folder(folder)
     return to_tsv(dataset, min(layers, dataset.layers), folder, report)
 
 
@@ -97,8 +100,8 @@ def _dataset(workspace: Workspace, neurons: int) -> Dataset:
 
 def infer(
     workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report, progress: Progress
-) -> tuple[dict[str, Any], Path] | None:
-    """Find or make the dataset, run, verify and save.
+) -> inference.Measured | None:
+    """Find or make the dataset, run and verify.
 
     Args:
         workspace: where data and results are.
@@ -108,13 +111,17 @@ def infer(
         progress: told of the run's.
 
     Returns:
-        The record and the result file's path; None on the ranks of an MPI job other than 0.
+        What `save` takes; None on the ranks of an MPI job other than 0.
+
+    Raises:
+        DataError: there is no place for the result, or no dataset.
     """
+    device = _device(wanted)
     options = inference.RunOptions(
         layers=wanted["layers"],
         images=wanted["images"],
         engine=wanted["engine"],
-        device=_device(wanted),
+        device=device,
         threads=wanted["threads"] or 0,
         device_memory=wanted["device_memory"],
         retire=wanted["retire"],
@@ -129,16 +136,32 @@ def infer(
     how = inference.Launch(wanted["gpus"] or wanted["workers"] or 1, wanted["broadcast"])
 
     def find() -> Dataset:
+        _check_results(workspace, device)
         if wanted["path"] is not None:
             return open_dataset(wanted["path"])
         return _find_dataset(workspace, wanted, note, report)
 
     measured = inference.run(workspace, find, options, how, progress)
-    if measured is None:
-        return None
+    if measured is not None:
+        result.name_lifetimes(measured.record, measured.lifetimes)
+    return measured
+
+
+def save(workspace: Workspace, measured: inference.Measured) -> Path:
+    """Write the result of a run, and give the file's path.
+
+    Raises:
+        DataError: it cannot be written.
+    """
     record, folder = measured.record, machine.folder_name(measured.record["device"])
-    saved = result.save(workspace, folder, record, measured.categories, measured.lifetimes)
-    return record, saved
+    return result.save(workspace, folder, record, measured.categories, measured.lifetimes)
+
+
+def _check_results(workspace: Workspace, device: str) -> None:
+    """See, before the run, that its result can be written."""
+    here = {"device": device, "machine": machine.describe()}
+    name = machine.folder_name(device)
+    check_folder(result.machine_folder(workspace.results_dir, name, here))
 
 
 def _tiling(shape: str, features: str) -> Tiling | None:
@@ -213,7 +236,7 @@ def verify(
     note: Note,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Compare a result's categories with the truth, and note the outcome in the result file.
+    """Compare a result's categories with the truth; `note_outcome` keeps what came of it.
 
     Args:
         workspace: where data and results are.
@@ -241,9 +264,19 @@ def verify(
         truth = known
     wrong = difference(categories, truth)
     outcome = {"verified": wrong is None, "verified_against": truth.source, "difference": wrong}
-    result.update(found, outcome)
     kept = {key: record[key] for key in ("neurons", "layers", "images", "engine", "survivors")}
     return {"result": str(found.path), **kept, **outcome}
+
+
+def note_outcome(outcome: dict[str, Any]) -> None:
+    """Note in a result file what `verify` found.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    found = result.load(Path(outcome["result"]))
+    kept = ("verified", "verified_against", "difference")
+    result.update(found, {name: outcome[name] for name in kept})
 
 
 def _last_result(workspace: Workspace, note: Note) -> result.Result:

@@ -22,15 +22,25 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from spdnn_cli.errors import one_line
+from spdnn_cli.report.tables import duration
+from spdnn_cli.results.describe import (
+    configuration_of,
+    is_noisy,
+    noise_in_words,
+    shortcuts_in_words,
+)
+from spdnn_cli.results.record import Status
+
 if TYPE_CHECKING:
-    from spdnn_cli.bench.suite import Run, Suite
-    from spdnn_cli.bench.suite_run import Bench, Outcome
+    from spdnn_cli.bench.suite import Suite, SuiteRun
+    from spdnn_cli.bench.suite_run import Bench, Settled
     from spdnn_cli.challenge.convert import Report
     from spdnn_cli.challenge.fetch import FetchedFile, FetchPlan
     from spdnn_cli.challenge.fetch import Progress as TransferProgress
     from spdnn_cli.engines.protocol import Progress as LayerProgress
     from spdnn_cli.network.dataset import Dataset
-    from spdnn_cli.report.engines import Table
+    from spdnn_cli.report.tables import Table
     from spdnn_cli.results.record import Record
     from spdnn_cli.results.store import Result
 
@@ -49,7 +59,7 @@ def _err() -> Console:
 
 def note(sentence: str) -> None:
     """One sentence on stderr."""
-    _err().print(sentence)
+    _err().print(one_line(sentence))
 
 
 @contextlib.contextmanager
@@ -119,13 +129,13 @@ def fetched(files: Sequence[FetchedFile]) -> None:
 
     for file in files:
         state = "fetched" if file.fetched else "was there"
-        print(f"{file.path}  {readable_size(file.bytes)}  {state}")
+        print(one_line(f"{file.path}  {readable_size(file.bytes)}  {state}"))
 
 
 def dataset(made: Dataset) -> None:
     """A dataset after its conversion."""
     table = _pairs("Dataset")
-    table.add_row("file", str(made.path))
+    table.add_row("file", one_line(str(made.path)))
     table.add_row("neurons, layers, images", f"{made.neurons}, {made.layers}, {made.images}")
     table.add_row("source", str(made.provenance.get("source", "unknown")))
     table.add_row("layers equal to the challenge's", f"{made.official_layers} of {made.layers}")
@@ -177,7 +187,6 @@ def _configuration(record: Record) -> list[tuple[str, str]]:
     inputs = "official" if data.official_inputs else f"not the official ones ({data.source})"
     network = "official" if data.official_network else "not the official one"
     memory = record.device_memory
-    own = {**{k: v for k, v in record.engine_options.items()}}
     return [
         ("problem", f"{record.neurons} neurons, {record.layers} layers, {record.images} images"),
         ("inputs, network", f"{inputs}, {network} (from {data.source})"),
@@ -186,7 +195,7 @@ def _configuration(record: Record) -> list[tuple[str, str]]:
             f"{record.engine} on {record.device}, {record.threads} threads; "
             f"{record.engine_reason}",
         ),
-        *((name, value) for name, value in own.items()),
+        *record.engine_options.items(),
         *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),
         ("shortcuts on", shortcuts_in_words(record)),
         ("machine", f"{record.machine.cpu}, {record.machine.cores} cores"),
@@ -277,34 +286,23 @@ def tables(made: Sequence[Table], form: str | None = None) -> None:
     from spdnn_cli.report.tables import FORMATS
 
     form = form or ("table" if _on_terminal(sys.stdout) else "plain")
-    if form != "table":
-        print(FORMATS[form](made), end="")
-        return
-    out = _out()
-    for table in made:
-        shown = RichTable(title=table.title, title_justify="left")
-        for column in table.columns:
-            shown.add_column(column, justify="right")
-        for row in table.rows:
-            shown.add_row(*row)
-        out.print(shown)
-        for line in table.notes:
-            out.print(line)
+    print(FORMATS["plain" if form == "table" else form](made, 100), end="")
 
 
-def suite(shown: Suite, why_not_here: Callable[[Run], str | None]) -> None:
+def suite(shown: Suite, why_not_here: Callable[[SuiteRun], str | None]) -> None:
     """A suite and its runs, as commands."""
     print(f"{shown.name}: {len(shown.runs)} run{'' if len(shown.runs) == 1 else 's'}")
     for run in shown.runs:
         obstacle = why_not_here(run)
-        print(f"  spdnn infer {shlex.join(run.words)}" + (f"  ({obstacle})" if obstacle else ""))
+        command = one_line(shlex.join(run.words))
+        print(f"  spdnn infer {command}" + (f"  ({obstacle})" if obstacle else ""))
 
 
 @contextlib.contextmanager
-def bench(made: Bench) -> Iterator[tuple[Callable[[Run], None], Callable[[Outcome], None]]]:
+def bench(made: Bench) -> Iterator[tuple[Callable[[SuiteRun], None], Callable[[Settled], None]]]:
     """Progress of a suite: a line on stderr for each run that is settled, and a bar below.
 
-    Gives what to call before a run, and what to call with its outcome.
+    Yields two callbacks: before a run, and after it, with how it went.
     """
     total = len(made.suite.runs)
     place = {run: f"[{number}/{total}]" for number, run in enumerate(made.suite.runs, start=1)}
@@ -324,11 +322,12 @@ def bench(made: Bench) -> Iterator[tuple[Callable[[Run], None], Callable[[Outcom
             words = "" if left is None or not made.pending else f"about {_duration(left)} left"
             bars.update(task, completed=total - len(made.pending), left=words)
 
-        def begins(run: Run) -> None:
-            bars.update(task, description=f"{place[run]} {run.title}")
+        def begins(run: SuiteRun) -> None:
+            bars.update(task, description=one_line(f"{place[run]} {run.title}"))
 
-        def ended(outcome: Outcome) -> None:
-            bars.console.print(f"{place[outcome.run]} {outcome.run.title}: {_how_it_went(outcome)}")
+        def ended(outcome: Settled) -> None:
+            run = outcome.run
+            bars.console.print(one_line(f"{place[run]} {run.title}: {_how_it_went(outcome)}"))
             update()
 
         for outcome in made.outcomes:
@@ -336,11 +335,11 @@ def bench(made: Bench) -> Iterator[tuple[Callable[[Run], None], Callable[[Outcom
         yield begins, ended
 
 
-def _how_it_went(outcome: Outcome) -> str:
+def _how_it_went(outcome: Settled) -> str:
     if outcome.state == "kept":
-        return f"done before, {outcome.path}"
+        return f"done before, {outcome.result_name}"
     if outcome.state == "done":
-        return f"done in {_duration(outcome.seconds)}, {outcome.path}"
+        return f"done in {_duration(outcome.seconds)}, {outcome.result_name}"
     return f"{outcome.state.upper()}: {outcome.reason}"
 
 
@@ -352,14 +351,11 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def bench_end(outcomes: Sequence[Outcome], results: Sequence[Result]) -> None:
-    """What to know of a suite's runs beside their tables: which wobble, were skipped, or failed."""
-    from spdnn_cli.results.store import wobble
-
+def bench_end(outcomes: Sequence[Settled], results: Sequence[Result]) -> None:
+    """What to know of a suite's runs beside their tables: noisy, skipped or failed ones."""
     for found in results:
-        warning = wobble(found.record)
-        if warning is not None:
-            note(f"Warning: {found.path.name}: {warning}")
+        if is_noisy(found.record):
+            note(f"Warning: {found.record.id}: {noise_in_words(found.record)}")
     skipped = Counter(outcome.reason for outcome in outcomes if outcome.state == "skipped")
     for reason, number in skipped.items():
         note(f"Skipped: {number} run{'' if number == 1 else 's'}: {reason}")

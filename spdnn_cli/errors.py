@@ -6,7 +6,18 @@ Everything else that escapes is a defect of spdnn.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(text: str) -> str:
+    """The text with its line ends and other control characters written as escapes, say \\n.
+
+    A name of a file may hold them.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class SpdnnError(Exception):
@@ -31,7 +42,7 @@ class SpdnnError(Exception):
     ) -> None:
         self.what, self.hint, self.path, self.line = what, hint, path, line
         where = "" if path is None else f"{path}: " if line is None else f"{path}, line {line}: "
-        super().__init__(f"{where}{what}." + (f" {hint}" if hint else ""))
+        super().__init__(one_line(f"{where}{what}." + (f" {hint}" if hint else "")))
 
 
 class FetchError(SpdnnError):

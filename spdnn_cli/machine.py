@@ -159,6 +159,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _git_state() -> str | None:
     """The commit of the checkout that this program runs from, with "+" where it was changed."""
     root = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spdnn_cli.atomic import written_aside
+from spdnn_cli.atomic import check_folder, written_aside
 from spdnn_cli.errors import DataError
 
 
@@ -59,16 +59,41 @@ def test_failure_of_the_caller_leaves_the_old_file(tmp_path: Path, error: BaseEx
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
-        (OSError("a message of two lines\nof a library"), "a message of two lines"),
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+            "No space left on device). Is there room on the disk?",
+        ),
+        (
+            OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+            "Disk quota exceeded). Is the disk quota used up?",
+        ),
+        (
+            PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+            "Permission denied). Choose another folder, or get the permission to write there.",
+        ),
+        (
+            OSError(errno.EROFS, os.strerror(errno.EROFS)),
+            "Read-only file system). The file system is read-only: choose another folder.",
+        ),
+        (
+            OSError(errno.EFBIG, os.strerror(errno.EFBIG)),
+            "File too large). Is there a limit on the size of files (ulimit -f)?",
+        ),
+        (
+            OSError("Can't write data (errno = 28, error message = 'No space left on device')"),
+            "No space left on device). Is there room on the disk?",
+        ),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "Input/output error)."),
+        (OSError("a message of two lines\nof a library"), "a message of two lines)."),
     ],
+    ids=str,
 )
 def test_failed_write(tmp_path: Path, error: OSError, reason: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(DataError) as caught:
         fail_with(error, path)
-    assert str(caught.value) == f"{path}: cannot be written ({reason}). Is there room on the disk?"
+    assert str(caught.value) == f"{path}: cannot be written ({reason}"
     assert caught.value.__cause__ is error
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -100,3 +125,40 @@ def test_part_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught, written_aside(tmp_path / "file") as part:
         part.write_bytes(b"new")
     assert caught.value.what == "cannot be written (Is a directory)"
+
+
+# ---- folders, before the work
+
+
+def test_a_folder_is_checked_and_left_as_it_was(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+    (tmp_path / "there").mkdir()
+    check_folder(tmp_path / "there")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("file", "File exists"), ("file/a", "Not a directory"), ("file/a/b", "Not a directory")],
+)
+def test_a_folder_that_cannot_be_made(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").write_bytes(b"in the way")
+    with pytest.raises(DataError) as caught:
+        check_folder(tmp_path / name)
+    assert str(caught.value) == (
+        f"{tmp_path / name}: cannot be written ({reason}). A file is where a folder must be."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user with limits")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DataError) as caught:
+        check_folder(tmp_path / "results")
+    assert str(caught.value) == (
+        f"{tmp_path / 'results'}: cannot be written (Permission denied). "
+        "Choose another folder, or get the permission to write there."
+    )

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Spdnn:
     def start(self, *words: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Start a command in a process of its own."""
         command = [sys.executable, "-m", "spdnn_cli", *self.folders, *map(str, words)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, **options)
+        return subprocess.Popen(command, **{"stdout": subprocess.PIPE} | options)
 
     def fails(self, *words: str | Path) -> str:
         """The one line of a command that fails as it should: exit code 1, nothing on stdout."""
@@ -323,26 +324,88 @@ def test_folders_default_to_those_of_the_place(spdnn: Spdnn) -> None:
     assert len(list(Path("results").glob("*/n*.json"))) == 1
 
 
-def test_results_that_cannot_be_written_are_one_line(
-    spdnn: Spdnn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_that_cannot_be_written_are_known_before_the_run(spdnn: Spdnn) -> None:
     before = spdnn.files()
-    spdnn.folders[-1] = str(spdnn.dataset / "results")  # a file where a folder must be
-    message = spdnn.fails("infer", "--images", "10", *QUICK)
+    in_the_way = spdnn.dataset / "results"  # a file where a folder must be
+    spdnn.folders[-1] = str(in_the_way)
+
+    message = spdnn.fails("infer", "--repeat", "1000000000", "--device", "cpu")
+
     assert re.fullmatch(
-        rf"{re.escape(str(spdnn.dataset))}/results/.*-categories\.tsv: "
-        r"cannot be written \(Not a directory\)\. Is there room on the disk\?",
+        rf"{re.escape(str(in_the_way))}/[^/]*: cannot be written \(Not a directory\)\. "
+        r"A file is where a folder must be\.",
         message,
     )
-    spdnn.folders[-1] = str(spdnn.results)
+    assert spdnn.files() == before
 
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EACCES, "Choose another folder, or get the permission to write there."),
+        (errno.EROFS, "The file system is read-only: choose another folder."),
+        (errno.ENOSPC, "Is there room on the disk?"),
+        (errno.EDQUOT, "Is the disk quota used up?"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_known_before_the_work(
+    spdnn: Spdnn, empty: Spdnn, monkeypatch: pytest.MonkeyPatch, number: int, hint: str
+) -> None:
+    def refuse(**where: Any) -> None:
+        raise OSError(number, os.strerror(number), f"{where['dir']}/probe")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    before = spdnn.files()
+    machine_folder = next(spdnn.results.iterdir())
+    reason = f"cannot be written ({os.strerror(number)}). {hint}"
+
+    endless = ["infer", "--repeat", "1000000000", "--device", "cpu"]
+    assert spdnn.fails(*endless) == f"{machine_folder}: {reason}"
+    message = spdnn.fails("convert", "--neurons", "4096", "--from", "synthetic")
+    assert message == f"{spdnn.data}: {reason}"
+    assert spdnn.fails("convert", "--to", "tsv", "out") == f"out: {reason}"
+    assert spdnn.files() == before
+    mirror = spdnn.folder / "mirror"
+    mirror.mkdir()
+    (mirror / problem.MNIST_FILE).write_bytes(b"images")
+    message = empty.fails("fetch", "--mirror", mirror)
+    assert message == f"{empty.data / 'raw'}: {reason}"
+    assert not empty.folder.exists()
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_result_that_cannot_be_written_after_all_was_printed(
+    spdnn: Spdnn, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
     def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
 
+    before = spdnn.files()
     monkeypatch.setattr(os, "replace", full)
-    message = spdnn.fails("infer", "--images", "10", *QUICK)
-    assert "cannot be written (No space left on device). Is there room on the disk?" in message
+    outcomes = [
+        spdnn(*words, "--format", form)
+        for words in (["infer", "--images", "10", "--trace", *QUICK], ["verify"])
+    ]
+
+    for outcome, shown in zip(
+        outcomes, ["effective_teraedges" if form == "json" else "TeraEdges/s", "erified"],
+        strict=True,
+    ):  # fmt: skip
+        assert outcome.code == 1
+        assert shown.lower() in outcome.out.lower()
+        assert outcome.err.endswith(
+            ": cannot be written (No space left on device). Is there room on the disk?\n"
+        )
     assert spdnn.files() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_result_that_cannot_be_printed_is_written(spdnn: Spdnn, result_file: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = spdnn.start("infer", "--images", "10", *QUICK, stdout=full)
+        assert process.wait(60) == 1
+
+    assert len(list(result_file.parent.glob("n*.json"))) == 2
 
 
 def buffered() -> dict[str, str]:
@@ -855,7 +918,6 @@ def test_report_is_a_row_a_problem_and_a_column_an_engine(spdnn: Spdnn, result_f
 def test_result_file_that_is_none(spdnn: Spdnn, result_file: Path, text: str, message: str) -> None:
     result_file.write_text(text)
 
-    assert spdnn.fails("report").startswith(f"{result_file}: {message}")
     assert spdnn.fails("verify", result_file).startswith(f"{result_file}: {message}")
 
 

@@ -418,7 +418,10 @@ def test_a_full_disk(tmp_path: Path, file_size_limit: Callable[[int], None]) -> 
     path = tmp_path / "data.h5"
     before = write(path, layers=LAYERS[:3]).path.read_bytes()
     whole = write(tmp_path / "whole.h5").path.stat().st_size
-    message = f"{path}: cannot be written (File too large). Is there room on the disk?"
+    message = (
+        f"{path}: cannot be written (File too large). "
+        "Is there a limit on the size of files (ulimit -f)?"
+    )
     for size in {0, 100, whole // 2, whole - 1}:
         file_size_limit(size)
         with pytest.raises(DataError) as caught:

@@ -306,7 +306,8 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: {words[1]}: cannot be written (File too large). Is there room on the disk?\n"
+        f"error: {words[1]}: cannot be written (File too large). "
+        "Is there a limit on the size of files (ulimit -f)?\n"
     )
     assert contents(tmp_path) == {words[1]: b"old"}
 

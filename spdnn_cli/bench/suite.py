@@ -53,7 +53,7 @@ Options = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Run:
+class SuiteRun:
     """One run of a suite.
 
     Attributes:
@@ -84,7 +84,7 @@ class Suite:
     """A suite: its name, and its runs in order, none twice."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[SuiteRun, ...]
 
 
 def find(file: Path | None) -> Path:
@@ -155,12 +155,12 @@ class SuiteFile:
         blocks = _items(node)
         if not blocks:
             raise self._error(node, f"suite {name} is empty")
-        runs: dict[tuple[str, ...], Run] = {}
+        runs: dict[tuple[str, ...], SuiteRun] = {}
         for run in itertools.chain.from_iterable(self._block(b, f"suite {name}") for b in blocks):
             runs.setdefault(run.words, run)
         return Suite(name, tuple(runs.values()))
 
-    def _block(self, node: yaml.Node, where: str) -> Iterator[Run]:
+    def _block(self, node: yaml.Node, where: str) -> Iterator[SuiteRun]:
         entries = self._mapping(node, where, allowed=(*LISTS, *self._options))
         common = self._choices({k: n for k, n in entries.items() if k not in LISTS})
         parts = [self._entries(key, entries, node, where) for key in LISTS]
@@ -217,7 +217,7 @@ class SuiteFile:
             ) from error
         return text
 
-    def _run(self, options: Options) -> Run:
+    def _run(self, options: Options) -> SuiteRun:
         words: list[str] = []
         ordered = [name for name in self._options if name in options]
         given = {name: options[name] for name in ordered if name != _name_of(TIME_LIMIT)}
@@ -230,7 +230,7 @@ class SuiteFile:
             else:
                 words += option.secondary_opts[:1]
         limit = float(options.get(_name_of(TIME_LIMIT), DEFAULT_TIME_LIMIT))
-        return Run(tuple(words), tuple(given.items()), limit)
+        return SuiteRun(tuple(words), tuple(given.items()), limit)
 
     def _root(self) -> yaml.Node:
         try:

@@ -11,9 +11,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ from typing import Any
 
 import psutil
 
-from spdnn_cli import __version__, machine
-from spdnn_cli.atomic import written_aside
+from spdnn_cli import __version__, children, machine
+from spdnn_cli.atomic import check_folder, written_aside
 from spdnn_cli.bench.suite import Run, Suite
 from spdnn_cli.challenge.convert import available_source
 from spdnn_cli.engines.cuda.kernel_source import kernels_sha256
@@ -42,8 +42,6 @@ LOOK_S = 0.5
 """Seconds between two looks for a reason to end a run. While it is timed, this process sleeps."""
 GRACE_S = 10.0
 """Seconds that a run which is to end has for it."""
-RESULT_LINE = "Result file: "
-"""How `infer` says where its result is."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,10 @@ class Bench:
 
         Raises:
             KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; the run then under way was ended.
-            DataError: the notes cannot be written.
+            DataError: results cannot be written here.
         """
+        if self.pending:
+            self._notes.check_folder()
         with _noted_signals() as stop:
             for run in self.pending:
                 begins(run)
@@ -173,9 +173,9 @@ def _execute(workspace: Workspace, run: Run, stop: threading.Event) -> Outcome:
     """Run it in a process of its own; verify it where `infer` had no truth at hand."""
     start = time.monotonic()
     infer = _Child(workspace, ["infer", *run.words, "--format", "json"], run.time_limit, stop)
-    reason, path = infer.failure, infer.result_path()
+    reason, path = infer.failure, _result_path(workspace, infer.out)
     if reason is None and path is None:
-        reason = "it named no result file"
+        reason = "it made no result"
     if reason is None and path is not None:
         reason = _verified(workspace, path, run.time_limit, stop)
     seconds = time.monotonic() - start
@@ -186,12 +186,34 @@ def _verified(
     workspace: Workspace, path: Path, time_limit: float, stop: threading.Event
 ) -> str | None:
     """None where the result is right; else what is wrong with it, or why nobody can tell."""
-    record = result.load(path).record
+    try:
+        record = result.load(path).record
+    except ResultError as error:
+        return str(error)
     if record["verified"]:
         return None
     if record["edges"] > MOST_REFERENCE_EDGES:
-        return f"not verified: no truth is known at no cost. Run: spdnn verify {path}"
-    return _Child(workspace, ["verify", str(path)], time_limit, stop).failure
+        return f"not verified: no truth is known at no cost. Run: {_verify(path)}"
+    return _Child(workspace, ["verify", "--", str(path)], time_limit, stop).failure
+
+
+def _verify(path: Path) -> str:
+    """The command, for a shell."""
+    words = ["--", str(path)] if str(path).startswith("-") else [str(path)]
+    return shlex.join(["spdnn", "verify", *words])
+
+
+def _result_path(workspace: Workspace, out: str) -> Path | None:
+    """The result file of the record that `infer` printed; None: there is none.
+
+    The path that it says on stderr is for reading: what a stream cannot hold is escaped there.
+    """
+    try:
+        record = json.loads(out)
+    except ValueError:
+        return None
+    path = result.path_of(workspace, machine.folder_name(record["device"]), record)
+    return path if path.exists() else None
 
 
 class _Child:
@@ -199,6 +221,7 @@ class _Child:
 
     Attributes:
         failure: why it failed, in one line; None: it did not.
+        out: what it wrote to stdout.
     """
 
     def __init__(
@@ -211,7 +234,7 @@ class _Child:
         }
         deadline = time.monotonic() + time_limit
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "spdnn_cli", *words],
+            children.command(*words),
             env=os.environ | folders,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -220,12 +243,12 @@ class _Child:
             errors="replace",
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
         )
-        self._lines: list[str] = []
+        self.out, self._lines = "", list[str]()
         self.failure: str | None = f"it took longer than its time limit of {time_limit:g} s"
         try:
             while time.monotonic() < deadline:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    _, stderr = self._process.communicate(timeout=LOOK_S)
+                    self.out, stderr = self._process.communicate(timeout=LOOK_S)
                     self._lines = stderr.splitlines()
                     self.failure = self._failure(self._process.returncode)
                     break
@@ -236,11 +259,6 @@ class _Child:
                 self._end()
         if stop.is_set():
             raise KeyboardInterrupt
-
-    def result_path(self) -> Path | None:
-        """The result file that `infer` named."""
-        named = [line for line in self._lines if line.startswith(RESULT_LINE)]
-        return Path(named[-1].removeprefix(RESULT_LINE)) if named else None
 
     def _failure(self, code: int) -> str | None:
         if code == 0:
@@ -304,6 +322,10 @@ class _Notes:
         except ResultError:
             return None
         return Outcome(run, "kept", None, path, entry["seconds"]) if verified else None
+
+    def check_folder(self) -> None:
+        """See that notes, and results beside them, can be written."""
+        check_folder(self._path.parent)
 
     def add(self, outcome: Outcome) -> None:
         """Note an outcome, in the file."""

@@ -68,7 +68,7 @@ def write_page(
         footer=f"<p>Made from result files by spdnn {escape(__version__)}.</p>",
     )
     with written_aside(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _summary(results: Sequence[Result]) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from spdnn_cli import machine
+from spdnn_cli.children import safe_imports
 from spdnn_cli.errors import SpdnnError, WorkerError
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rank import Outcome, work
@@ -56,7 +57,7 @@ def run_processes(
     workers: list[_Worker] = []
     with tempfile.TemporaryDirectory(prefix="spdnn-") as folder:
         try:
-            with _no_interrupts():
+            with _no_interrupts(), safe_imports():
                 for rank, gpu in enumerate(gpus):
                     group = rank, len(gpus), Path(folder)
                     workers.append(_Worker(group, path, options, gpu))
