@@ -1,14 +1,13 @@
 """A suite's runs, one after the other, each in a process of its own: what ends one ends no other.
 
-What was done is noted in `results/<machine>/bench-<suite>.json` after every run. A run is done when
-the result file that is named there is at hand and verified, and was made with the same options and
-data by the same program on the same machine. All others run, those that failed before included.
+A run is done when a verified result of it is at hand, made by the same program (by the checksum of
+its sources) with the same options, from the same source of data, on the same machine. All others
+run, those that failed before included.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shlex
@@ -16,23 +15,26 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
+import msgspec
 import psutil
 
-from spdnn_cli import __version__, children, machine
-from spdnn_cli.atomic import check_folder, written_aside
-from spdnn_cli.bench.suite import Run, Suite
+from spdnn_cli import children, machine
+from spdnn_cli.atomic import check_folder
+from spdnn_cli.bench.suite import Suite, SuiteRun
 from spdnn_cli.challenge.convert import available_source
-from spdnn_cli.engines.cuda.kernel_source import kernels_sha256
+from spdnn_cli.cores import available_cores
 from spdnn_cli.engines.registry import ENGINES
 from spdnn_cli.errors import BenchError, ResultError
-from spdnn_cli.results import store as result
+from spdnn_cli.nvidia import gpus
+from spdnn_cli.results.record import Machine, Record, Status
+from spdnn_cli.results.store import LOCAL, Result, Store, only
+from spdnn_cli.run.summary import SUITE_VARIABLE
+from spdnn_cli.sources import sources_sha256
 from spdnn_cli.workspace import Workspace
 
 MOST_REFERENCE_EDGES = 20_000_000_000
@@ -42,10 +44,12 @@ LOOK_S = 0.5
 """Seconds between two looks for a reason to end a run. While it is timed, this process sleeps."""
 GRACE_S = 10.0
 """Seconds that a run which is to end has for it."""
+RIGHT = (Status.VERIFIED, Status.COUNT_ONLY)
+"""What a run that is done may have come to."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Settled:
     """How a run of a suite went.
 
     Attributes:
@@ -53,15 +57,20 @@ class Outcome:
         state: "done": a verified result was made now; "kept": it was there; "failed"; "skipped":
             this machine cannot run it.
         reason: why it failed or was skipped.
-        path: the result file; None where there is none.
+        result: None where there is none.
         seconds: of the whole process, now or when it was done; 0 where it did not run.
     """
 
-    run: Run
+    run: SuiteRun
     state: str
     reason: str | None = None
-    path: Path | None = None
+    result: Result | None = None
     seconds: float = 0.0
+
+    @property
+    def result_name(self) -> str:
+        """What a user calls the result by."""
+        return "" if self.result is None else self.result.name
 
 
 class Bench:
@@ -71,55 +80,67 @@ class Bench:
         workspace: where data and results are.
         suite: what to run.
         again: whether to run also what was done before.
+        warn: told, in a sentence, of files among the results that are left out.
 
     Attributes:
         outcomes: of the runs that are settled, in the order of the suite.
         pending: the runs to go.
     """
 
-    def __init__(self, workspace: Workspace, suite: Suite, again: bool = False) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        suite: Suite,
+        again: bool = False,
+        warn: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
         self._workspace, self.suite = workspace, suite
-        self._notes = _Notes(workspace, suite.name, again)
-        self._settled: dict[Run, Outcome] = {}
+        done = {} if again else _done_before(workspace, suite.name, warn)
+        self._settled: dict[SuiteRun, Settled] = {}
         for run in suite.runs:
-            obstacle = why_not_here(run)
+            obstacle, kept = why_not_here(run), done.get(_command(run))
             if obstacle is not None:
-                self._settled[run] = Outcome(run, "skipped", obstacle)
-            elif (kept := self._notes.kept(run)) is not None:
-                self._settled[run] = kept
+                self._settled[run] = Settled(run, "skipped", obstacle)
+            elif kept is not None and kept.record.dataset.source in _sources(workspace, run, kept):
+                seconds = kept.record.timings_s.end_to_end
+                self._settled[run] = Settled(run, "kept", None, kept, seconds)
 
     @property
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[Settled]:
         return [self._settled[run] for run in self.suite.runs if run in self._settled]
 
     @property
-    def pending(self) -> list[Run]:
+    def pending(self) -> list[SuiteRun]:
         return [run for run in self.suite.runs if run not in self._settled]
+
+    @property
+    def results(self) -> list[Result]:
+        """The verified results of the suite."""
+        return [o.result for o in self.outcomes if o.result is not None and not o.reason]
 
     def seconds_left(self) -> float | None:
         """How long the pending runs may take, if they are like those before; None: nobody knows."""
         known = [outcome.seconds for outcome in self.outcomes if outcome.seconds]
         return sum(known) / len(known) * len(self.pending) if known else None
 
-    def execute(self, begins: Callable[[Run], None], ended: Callable[[Outcome], None]) -> None:
+    def execute(self, begins: Callable[[SuiteRun], None], ended: Callable[[Settled], None]) -> None:
         """Run what is pending, in order.
 
         Args:
             begins: told of a run before it starts.
-            ended: told of its outcome, which is noted by then.
+            ended: told how it went.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; the run then under way was ended.
             DataError: results cannot be written here.
         """
         if self.pending:
-            self._notes.check_folder()
+            check_folder(self._workspace.results_dir / LOCAL)
         with _noted_signals() as stop:
             for run in self.pending:
                 begins(run)
-                outcome = _execute(self._workspace, run, stop)
+                outcome = _execute(self._workspace, self.suite.name, run, stop)
                 self._settled[run] = outcome
-                self._notes.add(outcome)
                 ended(outcome)
 
     def interrupted(self) -> BenchError:
@@ -151,14 +172,14 @@ class Bench:
             )
 
 
-def why_not_here(run: Run) -> str | None:
+def why_not_here(run: SuiteRun) -> str | None:
     """Why this machine cannot run it: too few GPUs or cores; None: it can."""
-    gpus, cores = len(machine.gpus()), machine.available_cores()
+    present, cores = len(gpus()), available_cores()
     entry = ENGINES.get(run.get("engine") or "")
     on_gpu = run.get("device") == "cuda" or (entry is not None and entry.device == "cuda")
     wanted = int(run.get("gpus") or on_gpu)
-    if wanted > gpus:
-        return f"it needs {_count(wanted, 'GPU')}, this machine has {gpus}"
+    if wanted > present:
+        return f"it needs {_count(wanted, 'GPU')}, this machine has {present}"
     wanted = int(run.get("threads") or 1) * int(run.get("workers") or 1)
     if wanted > cores:
         return f"it needs {_count(wanted, 'core')}, this machine has {cores}"
@@ -169,51 +190,77 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def _execute(workspace: Workspace, run: Run, stop: threading.Event) -> Outcome:
+# --- what was done before ------------------------------------------------------------------------
+
+
+def _command(run: SuiteRun) -> tuple[str, ...]:
+    """The command line of a run, as its record has it."""
+    return ("spdnn", "infer", *run.words, "--format", "json")
+
+
+def _done_before(
+    workspace: Workspace, suite: str, warn: Callable[[str], None]
+) -> dict[tuple[str, ...], Result]:
+    """The verified results of a suite that this program made on this machine, by command line."""
+    here = _comparable(machine.describe())
+    return {
+        result.record.command: result
+        for result in Store(workspace.results_dir, warn).all()
+        if result.record.suite == suite
+        and result.record.status in RIGHT
+        and result.record.program.sources_sha256 == sources_sha256()
+        and _comparable(result.record.machine) == here
+    }
+
+
+def _comparable(of: Machine) -> Machine:
+    """Without what may vary on one machine: the memory that a system reports, or is not looked up."""
+    return msgspec.structs.replace(of, memory_bytes=0, cuda=None)
+
+
+def _sources(workspace: Workspace, run: SuiteRun, kept: Result) -> tuple[str | None, ...]:
+    """Where `infer` would take a run's data from, which `fetch` may have changed."""
+    neurons = run.get("neurons")
+    if neurons is None:
+        return (kept.record.dataset.source,)
+    return (available_source(workspace, int(neurons)) or kept.record.dataset.source,)
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
+def _execute(workspace: Workspace, suite: str, run: SuiteRun, stop: threading.Event) -> Settled:
     """Run it in a process of its own; verify it where `infer` had no truth at hand."""
     start = time.monotonic()
-    infer = _Child(workspace, ["infer", *run.words, "--format", "json"], run.time_limit, stop)
-    reason, path = infer.failure, _result_path(workspace, infer.out)
-    if reason is None and path is None:
+    infer = _Child(workspace, suite, _command(run)[1:], run.time_limit, stop)
+    reason, result = infer.failure, _result_of(infer.out)
+    if reason is None and result is None:
         reason = "it made no result"
-    if reason is None and path is not None:
-        reason = _verified(workspace, path, run.time_limit, stop)
+    if reason is None and result is not None:
+        reason = _why_not_right(workspace, suite, result, run.time_limit, stop)
     seconds = time.monotonic() - start
-    return Outcome(run, "done" if reason is None else "failed", reason, path, seconds)
+    return Settled(run, "done" if reason is None else "failed", reason, result, seconds)
 
 
-def _verified(
-    workspace: Workspace, path: Path, time_limit: float, stop: threading.Event
+def _result_of(out: str) -> Result | None:
+    """The result whose file `infer` named in what it printed; None: there is none."""
+    try:
+        return only(Path(json.loads(out)["file"]))
+    except (ValueError, KeyError, TypeError, ResultError):
+        return None
+
+
+def _why_not_right(
+    workspace: Workspace, suite: str, result: Result, time_limit: float, stop: threading.Event
 ) -> str | None:
     """None where the result is right; else what is wrong with it, or why nobody can tell."""
-    try:
-        record = result.load(path).record
-    except ResultError as error:
-        return str(error)
-    if record["verified"]:
+    record: Record = result.record
+    if record.status in RIGHT:
         return None
-    if record["edges"] > MOST_REFERENCE_EDGES:
-        return f"not verified: no truth is known at no cost. Run: {_verify(path)}"
-    return _Child(workspace, ["verify", "--", str(path)], time_limit, stop).failure
-
-
-def _verify(path: Path) -> str:
-    """The command, for a shell."""
-    words = ["--", str(path)] if str(path).startswith("-") else [str(path)]
-    return shlex.join(["spdnn", "verify", *words])
-
-
-def _result_path(workspace: Workspace, out: str) -> Path | None:
-    """The result file of the record that `infer` printed; None: there is none.
-
-    The path that it says on stderr is for reading: what a stream cannot hold is escaped there.
-    """
-    try:
-        record = json.loads(out)
-    except ValueError:
-        return None
-    path = result.path_of(workspace, machine.folder_name(record["device"]), record)
-    return path if path.exists() else None
+    if record.edges > MOST_REFERENCE_EDGES:
+        command = shlex.join(["spdnn", "verify", record.id])
+        return f"not verified: no truth is known at no cost. Run: {command}"
+    return _Child(workspace, suite, ["verify", record.id], time_limit, stop).failure
 
 
 class _Child:
@@ -225,17 +272,23 @@ class _Child:
     """
 
     def __init__(
-        self, workspace: Workspace, words: list[str], time_limit: float, stop: threading.Event
+        self,
+        workspace: Workspace,
+        suite: str,
+        words: Sequence[str],
+        time_limit: float,
+        stop: threading.Event,
     ) -> None:
         # Not as options: a result names its command line, and that is to run on any machine.
-        folders = {
+        variables = {
             "SPDNN_DATA_DIR": str(workspace.data_dir),
             "SPDNN_RESULTS_DIR": str(workspace.results_dir),
+            SUITE_VARIABLE: suite,
         }
         deadline = time.monotonic() + time_limit
         self._process = subprocess.Popen(
             children.command(*words),
-            env=os.environ | folders,
+            env=os.environ | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -285,89 +338,6 @@ class _Child:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         self._process.communicate()
-
-
-class _Notes:
-    """The file that says which runs of a suite were done, under which circumstances."""
-
-    def __init__(self, workspace: Workspace, suite: str, again: bool) -> None:
-        self._workspace = workspace
-        here = machine.describe()
-        device = machine.best_device()
-        folder = result.machine_folder(
-            workspace.results_dir,
-            machine.folder_name(device),
-            {"device": device, "machine": here},
-        )
-        self._path = folder / f"bench-{suite}.json"
-        # The memory that a system reports may vary with each start of it.
-        same = {name: value for name, value in here.items() if name != "memory_bytes"}
-        self._circumstances = {
-            "program": f"spdnn {__version__}",
-            "program_sha256": program_sha256(),
-            "machine": json.loads(json.dumps(same)),
-        }
-        noted = {} if again else self._read()
-        current = all(noted.get(k) == value for k, value in self._circumstances.items())
-        self._runs: dict[str, Any] = noted["runs"] if current else {}
-
-    def kept(self, run: Run) -> Outcome | None:
-        """The outcome that was noted, if its verified result is still at hand."""
-        entry = self._runs.get(_key(run))
-        if entry is None or entry["result"] is None or entry["data"] != self._data(run):
-            return None
-        path = self._workspace.results_dir / entry["result"]
-        try:
-            verified = result.load(path).record["verified"]
-        except ResultError:
-            return None
-        return Outcome(run, "kept", None, path, entry["seconds"]) if verified else None
-
-    def check_folder(self) -> None:
-        """See that notes, and results beside them, can be written."""
-        check_folder(self._path.parent)
-
-    def add(self, outcome: Outcome) -> None:
-        """Note an outcome, in the file."""
-        path, results_dir = outcome.path, self._workspace.results_dir
-        self._runs[_key(outcome.run)] = {
-            "state": outcome.state,
-            "reason": outcome.reason,
-            "result": None if path is None else path.relative_to(results_dir).as_posix(),
-            "seconds": outcome.seconds,
-            "data": self._data(outcome.run),
-        }
-        with written_aside(self._path) as part:
-            part.write_text(
-                json.dumps({**self._circumstances, "runs": self._runs}, indent=1) + "\n"
-            )
-
-    def _read(self) -> dict[str, Any]:
-        """What is noted; nothing where that cannot be read: then all runs are made anew."""
-        try:
-            noted = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return noted if isinstance(noted, dict) and isinstance(noted.get("runs"), dict) else {}
-
-    def _data(self, run: Run) -> str | None:
-        """Where `infer` would take a run's data from, which `fetch` may have changed."""
-        neurons = run.get("neurons")
-        return None if neurons is None else available_source(self._workspace, int(neurons))
-
-
-def _key(run: Run) -> str:
-    return " ".join(run.words)
-
-
-@cache
-def program_sha256() -> str:
-    """A checksum of the program's sources, kernels included: any change gives another one."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256(kernels_sha256().encode())
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

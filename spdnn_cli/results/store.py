@@ -20,6 +20,7 @@ import hashlib
 import io
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ class Result:
             content = file.read_bytes()
         except OSError as error:
             raise ResultError(f"cannot be read ({error.strerror})", path=file) from error
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if _sha256(content) != sha256:
             raise ResultError(
                 "is damaged: its checksum is not its name", path=file, hint="Run the run again."
             )
@@ -132,7 +133,7 @@ def categories_text(categories: Int32) -> str:
 
 def categories_sha256(categories: Int32) -> str:
     """SHA-256 of the categories as the official file holds them."""
-    return hashlib.sha256(categories_text(categories).encode()).hexdigest()
+    return _sha256(categories_text(categories).encode())
 
 
 @dataclass
@@ -147,36 +148,46 @@ class Store:
     root: Path
     warn: Callable[[str], None] = _silently
 
-    def save(
+    def prepared(
         self, record: Record, machine: str, categories: Int32, lifetimes: Lifetimes | None = None
     ) -> Result:
-        """Write a run of one's own, and its lists.
+        """A run of one's own as `save` will write it: with its id, checksums and file.
 
         Args:
-            record: its `id` and checksums are set here.
+            record: what was measured.
             machine: the folder's name, say `1x-nvidia-h200`; `-2` and so on is added where that
                 folder is of an unlike machine.
             categories: int32, ascending, from 0; of one pass where images repeat.
             lifetimes: uint16 (images,), of a traced run.
+        """
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S%f")[:-3]
+        engine = re.sub(r"[^A-Za-z0-9]+", "-", record.engine).strip("-")
+        record = msgspec.structs.replace(
+            record,
+            id=f"n{record.neurons}-l{record.layers}-{engine}-{now}",
+            categories_sha256=categories_sha256(categories),
+            lifetimes_sha256=None if lifetimes is None else _sha256(_npy_bytes(lifetimes)),
+        )
+        folder = self.folder(machine, record.device, record.machine)
+        return Result(record, folder / f"{record.id}.json")
+
+    def save(
+        self, result: Result, categories: Int32, lifetimes: Lifetimes | None = None
+    ) -> None:
+        """Write a run of one's own, and its lists, which are those that it was prepared with.
 
         Raises:
             DataError: a file cannot be written.
         """
         local = self.root / LOCAL
-        folder = self._folder(local, machine, record.device, record.machine)
-        text = categories_text(categories).encode()
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S%f")[:-3]
-        record = msgspec.structs.replace(
-            record,
-            id=f"n{record.neurons}-l{record.layers}-{record.engine}-{now}",
-            categories_sha256=_store_list(local, text, ".tsv"),
-            lifetimes_sha256=None
-            if lifetimes is None
-            else _store_list(local, _npy_bytes(lifetimes), ".npy"),
-        )
-        path = folder / f"{record.id}.json"
-        _write(path, [record])
-        return Result(record, path)
+        _store_list(local, categories_text(categories).encode(), ".tsv")
+        if lifetimes is not None:
+            _store_list(local, _npy_bytes(lifetimes), ".npy")
+        _write(result.path, [result.record])
+
+    def folder(self, name: str, device: Device, machine: Machine) -> Path:
+        """Where the runs of one's own on a machine are; it need not exist yet."""
+        return self._folder(self.root / LOCAL, name, device, machine)
 
     def all(self) -> list[Result]:
         """Every result, oldest first. A file that holds none is named to `warn` and passed over."""
@@ -389,14 +400,16 @@ def _write(path: Path, records: Iterable[Record]) -> None:
         part.write_text(lines, encoding="utf-8")
 
 
-def _store_list(area: Path, content: bytes, suffix: str) -> str:
-    """Store a list under its checksum, unless it is there; returns the checksum."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    path = area / LISTS / f"{sha256}{suffix}"
+def _store_list(area: Path, content: bytes, suffix: str) -> None:
+    """Store a list under its checksum, unless it is there."""
+    path = area / LISTS / f"{_sha256(content)}{suffix}"
     if not path.exists():
         with written_aside(path) as part:
             part.write_bytes(content)
-    return sha256
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _npy_bytes(lifetimes: Lifetimes) -> bytes:
