@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from spdnn_cli import machine, problem
+from spdnn_cli import machine, nvidia, problem
 from spdnn_cli.atomic import check_folder
 from spdnn_cli.challenge.convert import (
     DEFAULT_SEED,
     SOURCES,
-    Report,
+    ConversionProgress,
     available_source,
     convert,
     to_tsv,
 )
-from spdnn_cli.engines.cuda.tile import Tiling, parse_tiling
-from spdnn_cli.engines.protocol import EngineOptions, Progress
-from spdnn_cli.engines.registry import ENGINES, create
+from spdnn_cli.cores import available_cores
+from spdnn_cli.engines.protocol import EngineOptions, LayerProgress
+from spdnn_cli.engines.registry import create, find
 from spdnn_cli.errors import DataError, DeviceError, ResultError
 from spdnn_cli.network.dataset import Dataset, open_dataset
-from spdnn_cli.results import store as result
-from spdnn_cli.run import measure as inference
-from spdnn_cli.run import mpi
-from spdnn_cli.run.rank import FEATURE_BYTES
-from spdnn_cli.run.truth import Truth, difference, known_truth, read_truth
+from spdnn_cli.results.record import Device, Record, Status
+from spdnn_cli.results.store import LOCAL, Result, Store
+from spdnn_cli.run import measure, mpi
+from spdnn_cli.run.options import RunOptions
+from spdnn_cli.run.truth import Truth, check_list, known_truth, read_truth, verification
+from spdnn_cli.sources import commit_of
+from spdnn_cli.timing import Stopwatch
 from spdnn_cli.workspace import Workspace
 
 Note = Callable[[str], None]
 """Told, in one sentence, of a choice that the user did not make."""
+
+
+def _silent(sentence: str) -> None:
+    """For callers that need no notes."""
+
+
+def _no_conversion_progress(what: str, share: float) -> None:
+    """For callers that show no progress."""
+
+
+# ---- convert
 
 
 def neurons_or_last(workspace: Workspace, neurons: int | None) -> int:
@@ -44,15 +57,26 @@ def convert_from(
     source: str | None,
     seed: int | None,
     *,
-    threads: int | None,
-    report: Report,
+    threads: int = 0,
+    progress: ConversionProgress = _no_conversion_progress,
+    note: Note = _silent,
 ) -> Dataset:
     """Convert from the source asked for; else from what was fetched, or as the dataset was made.
 
+    Args:
+        workspace: where raw files are and the dataset goes.
+        neurons: the official problem.
+        layers: how many layers to hold.
+        source: one of `SOURCES`; None: what is there.
+        seed: of synthetic digits; None: the default.
+        threads: 0: all cores.
+        progress: told how far it is.
+        note: told that another process is waited for.
+
     Raises:
-        DataError: none of these is known, or a file is damaged.
+        DataError: there is no source, or a file is damaged.
     """
-    made = _dataset(workspace, neurons).provenance if workspace.dataset(neurons).exists() else {}
+    made = _official(workspace, neurons).provenance if workspace.dataset(neurons).exists() else {}
     source = source or available_source(workspace, neurons) or made.get("source")
     if seed is None and source == made.get("source"):
         seed = made.get("seed")
@@ -68,22 +92,23 @@ def convert_from(
         layers,
         source,
         seed=DEFAULT_SEED if seed is None else seed,
-        threads=threads or machine.available_cores(),
-        report=report,
+        threads=threads or available_cores(),
+        report=progress,
+        note=note,
     )
 
 
 def write_tsv(
-    workspace: Workspace, neurons: int, layers: int, folder: Path, report: Report
+    workspace: Workspace, neurons: int, layers: int, folder: Path, progress: ConversionProgress
 ) -> list[Path]:
     """Write a dataset as official files below `folder`; as many layers as asked for and there."""
-    dataset = _dataset(workspace, neurons)
+    dataset = _official(workspace, neurons)
     check_folder(folder)
-    return to_tsv(dataset, min(layers, dataset.layers), folder, report)
+    return to_tsv(dataset, min(layers, dataset.layers), folder, progress)
 
 
-def _dataset(workspace: Workspace, neurons: int) -> Dataset:
-    """The dataset of a problem.
+def _official(workspace: Workspace, neurons: int) -> Dataset:
+    """The dataset of an official problem.
 
     Raises:
         DataError: it is missing or damaged, or its name tells another problem than it holds.
@@ -98,201 +123,242 @@ def _dataset(workspace: Workspace, neurons: int) -> Dataset:
     return dataset
 
 
+# ---- infer
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Who is told what while a command runs.
+
+    Attributes:
+        note: choices that the user did not make, a sentence each.
+        conversion: how far a conversion is.
+        layers: how far a run is.
+    """
+
+    note: Note = _silent
+    conversion: ConversionProgress = _no_conversion_progress
+    layers: LayerProgress | None = None
+
+
 def infer(
-    workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report, progress: Progress
-) -> inference.Measured | None:
+    workspace: Workspace, options: RunOptions, tell: Callbacks | None = None
+) -> measure.Measured | None:
     """Find or make the dataset, run and verify.
 
     Args:
         workspace: where data and results are.
-        wanted: the options of `spdnn infer`, by name.
-        note: told which data was taken, where the user did not say.
-        report: told of a conversion's progress.
-        progress: told of the run's.
+        options: what to run, and how.
+        tell: who is told of what happens.
 
     Returns:
-        What `save` takes; None on the ranks of an MPI job other than 0.
+        The run; None on the ranks of an MPI job other than 0.
 
     Raises:
         DataError: there is no place for the result, or no dataset.
+        SpdnnError: see `measure.run`.
     """
-    device = _device(wanted)
-    options = inference.RunOptions(
-        layers=wanted["layers"],
-        images=wanted["images"],
-        engine=wanted["engine"],
-        device=device,
-        threads=wanted["threads"] or 0,
-        device_memory=wanted["device_memory"],
-        retire=wanted["retire"],
-        warmup=wanted["warmup"],
-        repeat=wanted["repeat"],
-        partition=wanted["partition"],
-        tiling=_tiling(wanted["tile"], wanted["features"]),
-        features=wanted["features"],
-        trace=wanted["trace"],
-        rebalance=wanted["rebalance"],
+    tell = tell or Callbacks()
+    launcher = _checked_launcher(options)
+    options = replace(options, device=_checked_device(options))
+    no_gpu = nvidia.why_not_cuda() if options.device is None else None
+    if launcher != "mpi" or mpi.rank() == 0:
+        _note_circumstances(options, no_gpu, tell.note)
+    stopwatch = Stopwatch()
+
+    def find_dataset() -> Dataset:
+        _check_results(workspace, options.device)
+        if options.dataset is not None:
+            return open_dataset(options.dataset)
+        return _find_dataset(workspace, options, tell, stopwatch)
+
+    measured = measure.run(
+        workspace, find_dataset, options, tell.layers, lambda: stopwatch.seconds["convert"]
     )
-    how = inference.Launch(wanted["gpus"] or wanted["workers"] or 1, wanted["broadcast"])
-
-    def find() -> Dataset:
-        _check_results(workspace, device)
-        if wanted["path"] is not None:
-            return open_dataset(wanted["path"])
-        return _find_dataset(workspace, wanted, note, report)
-
-    measured = inference.run(workspace, find, options, how, progress)
-    if measured is not None:
-        result.name_lifetimes(measured.record, measured.lifetimes)
+    if measured is not None and measured.no_gpu is not None and no_gpu is None:
+        tell.note(f"The GPU was not used: {measured.no_gpu}.")  # only CUDA itself knew
     return measured
 
 
-def save(workspace: Workspace, measured: inference.Measured) -> Path:
-    """Write the result of a run, and give the file's path.
+def prepared(workspace: Workspace, measured: measure.Measured) -> Result:
+    """The result of a run as it will be saved."""
+    folder = machine.folder_name(measured.record.device)
+    store = Store(workspace.results_dir)
+    return store.prepared(measured.record, folder, measured.categories, measured.lifetimes)
+
+
+def save(workspace: Workspace, measured: measure.Measured, result: Result) -> None:
+    """Write the result of a run.
 
     Raises:
         DataError: it cannot be written.
     """
-    record, folder = measured.record, machine.folder_name(measured.record["device"])
-    return result.save(workspace, folder, record, measured.categories, measured.lifetimes)
+    Store(workspace.results_dir).save(result, measured.categories, measured.lifetimes)
 
 
-def _check_results(workspace: Workspace, device: str) -> None:
+def _check_results(workspace: Workspace, device: Device | None) -> None:
     """See, before the run, that its result can be written."""
-    here = {"device": device, "machine": machine.describe()}
-    name = machine.folder_name(device)
-    check_folder(result.machine_folder(workspace.results_dir, name, here))
+    on = device or machine.best_device()
+    store = Store(workspace.results_dir)
+    check_folder(store.folder(machine.folder_name(on), on, machine.describe()))
 
 
-def _tiling(shape: str, features: str) -> Tiling | None:
-    return None if shape == "auto" else parse_tiling(shape, FEATURE_BYTES[features])
+def _checked_launcher(options: RunOptions) -> str:
+    """What starts the workers.
+
+    Raises:
+        DeviceError: the options contradict each other, or what started this process.
+    """
+    launcher, workers = measure.settled_launcher(options), options.gpus or options.workers
+    if launcher == "mpi" and workers:
+        raise DeviceError(
+            "under MPI each rank is a worker, and runs on one device",
+            hint="Leave out --gpus and --workers, or add --launcher processes.",
+        )
+    if launcher == "alone" and options.processes > 1:
+        raise DeviceError(
+            f"one process alone cannot be {options.processes} workers", hint="Leave out --launcher."
+        )
+    if options.broadcast and launcher != "mpi":
+        raise DeviceError("--broadcast is for MPI, and this is no rank of an MPI job")
+    return launcher
 
 
-def _device(wanted: dict[str, Any]) -> str:
-    """The device to run on, checked against what is present.
+def _checked_device(options: RunOptions) -> Device | None:
+    """The device to run on, checked against what is present; None: the best that works.
 
     Raises:
         DeviceError: it is not present, or not as often as asked for.
     """
-    if mpi.ranks() > 1 and (wanted["gpus"] or wanted["workers"]):
-        raise DeviceError(
-            "under MPI each rank is a worker, and runs on one device",
-            hint="Leave out --gpus and --workers.",
-        )
-    if wanted["broadcast"] and mpi.ranks() == 1:
-        raise DeviceError("--broadcast is for MPI, and this is no rank of an MPI job")
-    gpus = wanted["gpus"]
-    present = len(machine.gpus())
+    gpus, present = options.gpus, len(nvidia.gpus())
     if gpus is not None and gpus > present:
+        why = nvidia.why_no_gpu()
         raise DeviceError(
-            f"{gpus} GPUs were asked for, this machine has {present}",
+            f"{gpus} GPUs were asked for, this machine has {present}" + (f": {why}" if why else ""),
             hint="Leave out --gpus to use the best device present.",
         )
-    named = ENGINES[wanted["engine"]].device if wanted["engine"] in ENGINES else None
-    device = "cuda" if gpus is not None else wanted["device"] or named or machine.best_device()
-    if device == "cuda" and not present:
-        raise DeviceError("there is no NVIDIA GPU on this machine", hint="Use --device cpu.")
-    if device == "cuda" and wanted["workers"]:
+    named = None if options.engine == "auto" else find(options.engine).device
+    device: Device | None = "cuda" if gpus is not None else options.device or named
+    if device == "cuda":
+        nvidia.check_cuda()
+    if options.workers and (device or machine.best_device()) == "cuda":
         raise DeviceError(
             "--workers is for the CPU", hint="Say --gpus for GPUs, or add --device cpu."
         )
-    return device
+    return "cpu" if options.workers else device
+
+
+def _note_circumstances(options: RunOptions, no_gpu: str | None, note: Note) -> None:
+    """Say what the user may not know: a GPU not used, too many threads, tasks that are no ranks."""
+    if no_gpu is not None:
+        note(f"The GPU is not used: {no_gpu}.")
+    note_threads(options.threads, options.processes, note)
+    tasks = mpi.tasks_without_mpi()
+    if options.launcher is None and tasks > 1:
+        note(
+            f"This is one of {tasks} tasks that srun started without MPI: each runs the whole "
+            "problem by itself. For ranks of one run: srun --mpi=pmix, or what srun --mpi=list "
+            "offers."
+        )
+
+
+def note_threads(threads: int, workers: int, note: Note) -> None:
+    """Say so if there are more threads (0: as many as fit) than cores."""
+    wanted, cores = max(1, threads) * workers, available_cores()
+    if wanted > cores:
+        only = "1 core" if cores == 1 else f"{cores} cores"
+        note(f"{wanted} threads are more than the {only} that this process may use.")
 
 
 def _find_dataset(
-    workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report
+    workspace: Workspace, options: RunOptions, tell: Callbacks, stopwatch: Stopwatch
 ) -> Dataset:
     """The dataset of the problem; converted, or made, where it is not there yet."""
-    neurons = neurons_or_last(workspace, wanted["neurons"])
-    if wanted["neurons"] is None and workspace.last_neurons() is not None:
-        note(f"Problem: N={neurons}, the last one fetched or converted.")
-    path, seed = workspace.dataset(neurons), wanted["seed"]
+    neurons = neurons_or_last(workspace, options.neurons)
+    if options.neurons is None and workspace.last_neurons() is not None:
+        tell.note(f"Problem: N={neurons}, the last one fetched or converted.")
+    path, seed = workspace.dataset(neurons), options.seed
     source = "synthetic" if seed is not None else available_source(workspace, neurons)
     if path.exists():
-        dataset = _dataset(workspace, neurons)
+        dataset = _official(workspace, neurons)
         made = dataset.provenance
         outdated = made.get("source") == "synthetic" and source in ("mnist", "tsv")
         if not outdated and (seed is None or made.get("seed") == seed):
             return dataset
     if source is None:
         source = "synthetic"
-        note(
+        tell.note(
             "No dataset here: drawing synthetic digits for the official network. "
             f"For the official inputs, run: spdnn fetch --neurons {neurons}"
         )
     else:
-        note(f"Converting N={neurons} from {source} into {path}, once.")
-    layers = max(wanted["layers"] or 0, problem.LAYERS[-1])
-    return convert_from(
-        workspace, neurons, layers, source, seed, threads=wanted["threads"], report=report
-    )
+        tell.note(f"Converting N={neurons} from {source} into {path}, once.")
+    layers = max(options.layers or 0, problem.LAYERS[-1])
+    with stopwatch.stage("convert"):
+        return convert_from(
+            workspace,
+            neurons,
+            layers,
+            source,
+            seed,
+            threads=options.threads,
+            progress=tell.conversion,
+            note=tell.note,
+        )
+
+
+# ---- verify
 
 
 def verify(
     workspace: Workspace,
-    path: Path | None,
-    truth_file: Path | None,
-    reference: bool,
-    note: Note,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Compare a result's categories with the truth; `note_outcome` keeps what came of it.
+    word: str | None = None,
+    truth_file: Path | None = None,
+    reference: bool = False,
+    tell: Callbacks | None = None,
+) -> Result:
+    """Compare a result's categories with the truth; `Store.update` keeps what came of it.
 
     Args:
         workspace: where data and results are.
-        path: the result; None: the last one.
+        word: the result's id or file; None: the last one.
         truth_file: an official categories file, or None.
         reference: whether to run the reference engine.
-        note: told what is compared.
-        progress: told how far the reference engine is.
+        tell: told what is compared, and how far the reference engine is.
+
+    Returns:
+        The result, with what is known now.
 
     Raises:
-        ResultError: there is no such result.
+        ResultError: there is no such result, or its record and its list do not fit.
         DataError: the dataset is gone, or has changed since.
     """
-    found = result.load(path) if path is not None else _last_result(workspace, note)
+    tell = tell or Callbacks()
+    store = Store(workspace.results_dir, tell.note)
+    found = store.last() if word is None else store.find(word)
     record, categories = found.record, found.categories()
+    images, repeats = record.images, record.stream is not None
+    dataset = None if truth_file is not None and not repeats else _dataset_of(workspace, record)
+    of_pass = images if dataset is None else min(images, dataset.images)
+    check_list(categories, record.survivors, images, of_pass, found.path)
     if truth_file is not None:
-        truth = read_truth(truth_file, record["neurons"], record["layers"], record["images"])
+        truth = read_truth(truth_file, record.neurons, record.layers, of_pass)
     else:
-        dataset = _dataset_of(workspace, record)
-        present = min(record["images"], dataset.images)  # more: they came again and again
-        known = known_truth(workspace, dataset, record["layers"], present)
+        assert dataset is not None
+        known = known_truth(workspace, dataset, record.layers, of_pass)
         if reference or known is None:
-            note("Running the reference engine; it is slow.")
-            known = _reference_truth(dataset, record, progress)
+            dataset.check(record.layers)
+            tell.note("Running the reference engine; it is slow.")
+            known = _reference_truth(dataset, record, tell.layers)
         truth = known
-    wrong = difference(categories, truth)
-    outcome = {"verified": wrong is None, "verified_against": truth.source, "difference": wrong}
-    kept = {key: record[key] for key in ("neurons", "layers", "images", "engine", "survivors")}
-    return {"result": str(found.path), **kept, **outcome}
+    return found.with_verification(verification(categories, truth))
 
 
-def note_outcome(outcome: dict[str, Any]) -> None:
-    """Note in a result file what `verify` found.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    found = result.load(Path(outcome["result"]))
-    kept = ("verified", "verified_against", "difference")
-    result.update(found, {name: outcome[name] for name in kept})
-
-
-def _last_result(workspace: Workspace, note: Note) -> result.Result:
-    results = result.load_all(workspace, note)
-    if not results:
-        raise ResultError(
-            f"there is no result below {workspace.results_dir}", hint="Run spdnn infer first."
-        )
-    return results[-1]
-
-
-def _dataset_of(workspace: Workspace, record: dict[str, Any]) -> Dataset:
+def _dataset_of(workspace: Workspace, record: Record) -> Dataset:
     """The dataset that a result was made from, if it is still the same."""
-    dataset = open_dataset(workspace.data_dir / record["dataset"]["file"])
-    same = dataset.features_sha256 == record["dataset"]["features_sha256"]
-    if not same or dataset.network_sha256(record["layers"]) != record["dataset"]["network_sha256"]:
+    dataset = open_dataset(workspace.data_dir / record.dataset.file)
+    same = dataset.features_sha256 == record.dataset.features_sha256
+    if not same or dataset.network_sha256(record.layers) != record.dataset.network_sha256:
         raise DataError(
             "is not the dataset that the result was made from any more",
             path=dataset.path,
@@ -301,9 +367,108 @@ def _dataset_of(workspace: Workspace, record: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def _reference_truth(dataset: Dataset, record: dict[str, Any], progress: Progress) -> Truth:
+def _reference_truth(dataset: Dataset, record: Record, progress: LayerProgress | None) -> Truth:
     engine = create("reference", EngineOptions(progress=progress))
-    engine.prepare(dataset.network(record["layers"]))
-    engine.upload(dataset.features(0, record["images"]))
+    engine.prepare(dataset.network(record.layers))
+    engine.upload(dataset.features(0, record.images))
     categories = engine.infer().categories
     return Truth("the reference engine (float64)", len(categories), categories=categories)
+
+
+# ---- results
+
+
+def select_results(
+    workspace: Workspace, words: Sequence[str], suite: str | None, note: Note = _silent
+) -> list[Result]:
+    """The results with these ids or files, or all; of a suite, where one is named.
+
+    Raises:
+        ResultError: there is none.
+    """
+    store = Store(workspace.results_dir, note)
+    found = [store.find(word) for word in words] if words else store.all()
+    chosen = [r for r in found if suite is None or r.record.suite == suite]
+    if not chosen:
+        of_suite = "" if suite is None else f" of suite {suite}"
+        raise ResultError(
+            f"there is no result{of_suite} below {workspace.results_dir}",
+            hint="Run spdnn infer first." if suite is None else f"Run: spdnn bench {suite}",
+        )
+    return chosen
+
+
+def keep_results(
+    workspace: Workspace,
+    words: Sequence[str],
+    suite: str | None,
+    into: str | None,
+    checkout: Path,
+    note: Note = _silent,
+) -> Iterator[tuple[Result, str]]:
+    """Move own results to those that Git tracks, one by one; yields each with its commit.
+
+    All are checked before the first one moves.
+
+    Args:
+        workspace: where results are.
+        words: ids or files; empty: all of one's own.
+        suite: only those of this suite.
+        into: the file's name; None: each run's suite.
+        checkout: the repository of the program.
+        note: told of files that are passed over.
+
+    Raises:
+        ResultError: there is none, one was not verified, or no commit has its sources.
+    """
+    chosen = select_results(workspace, words, suite, note)
+    own = [result for result in chosen if words or result.is_local]
+    if not own:
+        raise ResultError(
+            f"there is nothing to keep below {workspace.results_dir / LOCAL}",
+            hint="Run spdnn infer or spdnn bench first.",
+        )
+    commits = {result.record.id: _commit_to_keep(result, checkout) for result in own}
+    store = Store(workspace.results_dir, note)
+    for result in own:
+        (kept,) = store.keep([result], into)
+        yield kept, commits[kept.record.id]
+
+
+def _commit_to_keep(result: Result, checkout: Path) -> str:
+    """The commit that made a result.
+
+    Raises:
+        ResultError: the result is not to be kept.
+    """
+    record = result.record
+    if record.status not in (Status.VERIFIED, Status.COUNT_ONLY):
+        raise ResultError(
+            f"{record.id} cannot be kept: its categories are {record.status.value}",
+            path=result.path,
+            hint=f"Run: spdnn verify {record.id}",
+        )
+    sources = record.program.sources_sha256
+    commit = None if sources is None else commit_of(sources, checkout)
+    if commit is None:
+        raise ResultError(
+            f"{record.id} cannot be kept: no commit of {checkout.resolve()} has the sources of the "
+            "program that made it",
+            path=result.path,
+            hint="Commit the program's changes, and run it again; or name its repository with "
+            "--checkout.",
+        )
+    return commit
+
+
+def remove_results(
+    workspace: Workspace, words: Sequence[str], note: Note = _silent
+) -> list[Result]:
+    """Delete results by id or file.
+
+    Raises:
+        ResultError: there is no such result.
+    """
+    chosen = select_results(workspace, words, None, note)
+    Store(workspace.results_dir, note).remove(chosen)
+    return chosen

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+import msgspec
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -35,10 +37,9 @@ from spdnn_cli.results.record import Status
 if TYPE_CHECKING:
     from spdnn_cli.bench.suite import Suite, SuiteRun
     from spdnn_cli.bench.suite_run import Bench, Settled
-    from spdnn_cli.challenge.convert import Report
-    from spdnn_cli.challenge.fetch import FetchedFile, FetchPlan
-    from spdnn_cli.challenge.fetch import Progress as TransferProgress
-    from spdnn_cli.engines.protocol import Progress as LayerProgress
+    from spdnn_cli.challenge.convert import ConversionProgress
+    from spdnn_cli.challenge.fetch import FetchedFile, FetchPlan, TransferProgress
+    from spdnn_cli.engines.protocol import LayerProgress
     from spdnn_cli.network.dataset import Dataset
     from spdnn_cli.report.tables import Table
     from spdnn_cli.results.record import Record
@@ -63,7 +64,7 @@ def note(sentence: str) -> None:
 
 
 @contextlib.contextmanager
-def work() -> Iterator[Report]:
+def conversion() -> Iterator[ConversionProgress]:
     """Progress of a conversion: a bar for each thing that is being done."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_err(), transient=True, disable=_quiet()) as bars:
@@ -143,14 +144,14 @@ def dataset(made: Dataset) -> None:
     _out().print(table)
 
 
-def result(record: Record) -> None:
+def record(made: Record) -> None:
     """A run: what ran on what, how long each stage took, and what the number means."""
     table = _pairs("Inference")
-    for name, value in _configuration(record) + _timings(record) + _outcome(record):
+    for name, value in _configuration(made) + _timings(made) + _outcome(made):
         table.add_row(name, value)
     _out().print(table)
-    if len(record.workers) > 1:
-        _out().print(_workers(record))
+    if len(made.workers) > 1:
+        _out().print(_workers(made))
 
 
 def _workers(record: Record) -> RichTable:
@@ -249,6 +250,11 @@ def verification_in_words(record: Record) -> str:
         "engine, which is slow: spdnn verify",
         Status.WRONG: f"WRONG: {found.difference} (by {found.against})",
     }[found.status]
+
+
+def as_json(result: Result) -> None:
+    """The record of a result, with its file."""
+    print(json.dumps({"file": str(result.path), **msgspec.to_builtins(result.record)}, indent=1))
 
 
 def verified(result: Result) -> None:

@@ -35,6 +35,7 @@ def sources_sha256() -> str:
     return _checksum((name, _blob(path)) for name, path in names.items() if _is_source(name))
 
 
+@cache
 def commit_of(sources: str, checkout: Path) -> str | None:
     """The newest commit of a checkout whose sources have this checksum; None: none has.
 

@@ -26,7 +26,7 @@ from spdnn_cli.workspace import Workspace
 SOURCES = ("tsv", "mnist", "synthetic")
 DEFAULT_SEED = 1
 
-Report = Callable[[str, float], None]
+ConversionProgress = Callable[[str, float], None]
 """Told what is being done, and how far it is, from 0 to 1."""
 
 
@@ -46,7 +46,7 @@ def convert(
     *,
     seed: int = DEFAULT_SEED,
     threads: int = 1,
-    report: Report = lambda what, share: None,
+    report: ConversionProgress = lambda what, share: None,
 ) -> Dataset:
     """Make the dataset of a problem, or extend it where it holds fewer layers of the same source.
 
@@ -92,7 +92,7 @@ def convert(
     return present
 
 
-def to_tsv(dataset: Dataset, layers: int, folder: Path, report: Report) -> list[Path]:
+def to_tsv(dataset: Dataset, layers: int, folder: Path, report: ConversionProgress) -> list[Path]:
     """Write a dataset as the official files, laid out below `folder` as below the official address.
 
     Returns:
@@ -125,7 +125,7 @@ def to_tsv(dataset: Dataset, layers: int, folder: Path, report: Report) -> list[
 
 
 def _features_of(
-    workspace: Workspace, neurons: int, source: str, seed: int, threads: int, report: Report
+    workspace: Workspace, neurons: int, source: str, seed: int, threads: int, report: ConversionProgress
 ) -> Features:
     report("images", 0.0)
     if source == "mnist":
@@ -192,5 +192,5 @@ def _file_sizes(raw: Path, neurons: int, source: str) -> dict[str, Any]:
     return {name: (raw / name).stat().st_size for name in names if (raw / name).is_file()}
 
 
-def _count(report: Report, what: str, total: int) -> Callable[[int], None]:
+def _count(report: ConversionProgress, what: str, total: int) -> Callable[[int], None]:
     return lambda done: report(what, done / total)

@@ -38,7 +38,7 @@ MNIST_MIRRORS = (
 Source = Literal["official", "mnist"]
 State = Literal["complete", "partial", "wrong", "missing"]
 
-Progress = Callable[[str, int, int | None], None]
+TransferProgress = Callable[[str, int, int | None], None]
 """Told of a file's name, the bytes that are there, and all bytes (None: not known): when the file
 begins, and after every chunk."""
 
@@ -232,7 +232,7 @@ def _below(place: str, name: str) -> str:
 
 def execute(
     plan: FetchPlan,
-    progress: Progress = lambda file_name, done_bytes, total_bytes: None,
+    progress: TransferProgress = lambda file_name, done_bytes, total_bytes: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[FetchedFile]:
     """Fetches the files of the plan that are not complete, one after the other.
@@ -258,7 +258,7 @@ def execute(
             return [_fetch(file, progress, sleep) for file in plan.files]
 
 
-def _fetch(file: PlannedFile, progress: Progress, sleep: Callable[[float], None]) -> FetchedFile:
+def _fetch(file: PlannedFile, progress: TransferProgress, sleep: Callable[[float], None]) -> FetchedFile:
     """Tries the addresses in order until one gives the file."""
     if file.state != "complete":
         file.destination.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 from spdnn_cli.network.layers import Features, Float32, Int32, Network
 from spdnn_cli.timing import Stopwatch
 
-Progress = Callable[[int, int], None]
+LayerProgress = Callable[[int, int], None]
 """Called with the number of layers done and of images still alive."""
 
 
@@ -49,7 +49,7 @@ class EngineOptions:
     threads: int = 1
     retire: bool = True
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    progress: Progress | None = None
+    progress: LayerProgress | None = None
     device_memory: int | None = None
     own: Mapping[str, str] = field(default_factory=dict)
     choices: MutableMapping[str, str] = field(default_factory=dict)

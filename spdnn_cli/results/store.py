@@ -81,6 +81,10 @@ class Result:
         """What a user calls it by: the file where that holds one record, else file and id."""
         return str(self.path) if self.path.suffix == ".json" else f"{self.path}: {self.record.id}"
 
+    def with_verification(self, found: Verification) -> Result:
+        """The same with something else known of its categories."""
+        return Result(msgspec.structs.replace(self.record, verification=found), self.path)
+
     def categories(self) -> Int32:
         """The categories of the run, int32, ascending, from 0; of one pass where images repeat.
 
@@ -220,12 +224,14 @@ class Store:
             f"there is no result {word!r} below {self.root}", hint="List them: spdnn results"
         )
 
-    def update(self, result: Result, verification: Verification) -> Result:
-        """Note in the file of a result what became of its verification."""
-        record = msgspec.structs.replace(result.record, verification=verification)
-        records = [r if r.id != record.id else record for r in _read(result.path)]
-        _write(result.path, records)
-        return Result(record, result.path)
+    def update(self, result: Result) -> None:
+        """Write a result anew in its file, which may hold others.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        others = _read(result.path)
+        _write(result.path, [r if r.id != result.record.id else result.record for r in others])
 
     def keep(self, results: Sequence[Result], suite: str | None = None) -> list[Result]:
         """Move runs of one's own to those that are published: `<machine>/<suite>.jsonl`.

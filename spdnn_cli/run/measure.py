@@ -10,7 +10,7 @@ import numpy as np
 
 from spdnn_cli import machine
 from spdnn_cli.cores import available_cores
-from spdnn_cli.engines.protocol import Progress
+from spdnn_cli.engines.protocol import LayerProgress
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
 from spdnn_cli.results.record import Launcher, Record, Status, Verification
@@ -53,7 +53,7 @@ def run(
     workspace: Workspace,
     find: Callable[[], Dataset],
     options: RunOptions,
-    progress: Progress | None = None,
+    progress: LayerProgress | None = None,
     convert_seconds: Callable[[], float] = lambda: 0.0,
 ) -> Measured | None:
     """Run an engine on a dataset, on one device or on many, and measure it.

@@ -19,7 +19,7 @@ import numpy as np
 
 from spdnn_cli import machine
 from spdnn_cli.engines.choice import Choice, choose
-from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, Progress, Shortcuts
+from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, LayerProgress, Shortcuts
 from spdnn_cli.engines.registry import ENGINES, create, find
 from spdnn_cli.errors import DeviceError, EngineError, VerificationError
 from spdnn_cli.network.dataset import Dataset, open_dataset
@@ -65,8 +65,8 @@ class InMemoryReport:
     seconds: float
 
 
-Report = InMemoryReport | StreamReport | MoveReport
-Run = Callable[[], tuple[Inference, Report]]
+RunReport = InMemoryReport | StreamReport | MoveReport
+Run = Callable[[], tuple[Inference, RunReport]]
 """Infers once: the outcome, with categories numbered as in the whole problem, and how it went."""
 
 
@@ -106,7 +106,7 @@ class Outcome:
     stages: dict[str, float]
     shortcuts: Shortcuts
     settings: dict[str, int | bool] = field(default_factory=dict)
-    report: Report | None = None
+    report: RunReport | None = None
     lifetimes: Any = None
     clocks: dict[str, Any] | None = None
     cuda: dict[str, str] | None = None
@@ -119,9 +119,9 @@ class _Runs:
 
     seconds: list[float] = field(default_factory=list)
     inference: Inference | None = None
-    report: Report | None = None
+    report: RunReport | None = None
 
-    def add(self, inference: Inference, report: Report) -> None:
+    def add(self, inference: Inference, report: RunReport) -> None:
         first = self.inference
         if first is not None and not np.array_equal(first.categories, inference.categories):
             raise VerificationError(
@@ -138,7 +138,7 @@ def work(
     path: Path,
     options: RunOptions,
     gpu: int | None = None,
-    progress: Progress | None = None,
+    progress: LayerProgress | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> Outcome:
     """Run a rank's share of the images.
@@ -230,7 +230,7 @@ def _ready(
     choice: Choice,
     options: RunOptions,
     engine_options: EngineOptions,
-) -> tuple[Engine, Run, Features]:
+) -> tuple[Engine, RunOnce, Features]:
     """The engine, with network and inputs where it wants them; what runs it once; the inputs.
 
     The inputs are read while the engine imports its libraries, compiles and prepares.
@@ -266,7 +266,7 @@ def _passes(images: Int64, wanted: int, of_dataset: int) -> tuple[int, int]:
     return whole, int(np.count_nonzero(images < rest))
 
 
-def _in_memory(engine: Engine, images: Int64, stopwatch: Stopwatch) -> Run:
+def _in_memory(engine: Engine, images: Int64, stopwatch: Stopwatch) -> RunOnce:
     """Infer what was uploaded, the images with these numbers."""
 
     def run() -> tuple[Inference, InMemoryReport]:
@@ -278,7 +278,7 @@ def _in_memory(engine: Engine, images: Int64, stopwatch: Stopwatch) -> Run:
     return run
 
 
-def _streamed(stream: Stream, images: Int64, of_dataset: int) -> Run:
+def _streamed(stream: Stream, images: Int64, of_dataset: int) -> RunOnce:
     """Stream the images with these numbers, which come again with every pass."""
 
     def run() -> tuple[Inference, StreamReport]:

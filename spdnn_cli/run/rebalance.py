@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, Progress
+from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, LayerProgress
 from spdnn_cli.errors import EngineError
 from spdnn_cli.network.layers import Features, Float32, Int32, Network
 
@@ -164,7 +164,7 @@ class Rebalanced:
         return arrays[0], arrays[1]
 
 
-def _later(progress: Progress | None, layers: int) -> Progress | None:
+def _later(progress: LayerProgress | None, layers: int) -> LayerProgress | None:
     """A progress that counts from `layers` on."""
     if progress is None:
         return None

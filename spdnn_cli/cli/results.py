@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from spdnn_cli.cli.options import InOrder, format_option
+from spdnn_cli.cli.options import InOrder, PathType, format_option
 from spdnn_cli.workspace import Workspace
 
 
@@ -42,9 +42,9 @@ def show_result(workspace: Workspace, result: str, form: str) -> None:
 
     found = Store(workspace.results_dir, display.note).find(result)
     if form == "json":
-        display.record_as_json(found)
+        display.as_json(found)
     else:
-        display.result(found.record)
+        display.record(found.record)
 
 
 @results.command("keep")
@@ -53,7 +53,7 @@ def show_result(workspace: Workspace, result: str, form: str) -> None:
 @click.option("--into", metavar="NAME", help="The file.  [default: each run's suite, else runs]")
 @click.option(
     "--checkout",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathType(file_okay=False, path_type=Path),
     default=".",
     help="The Git repository of the program.  [default: the current folder]",
 )
