@@ -66,7 +66,7 @@ class InMemoryReport:
 
 
 RunReport = InMemoryReport | StreamReport | MoveReport
-Run = Callable[[], tuple[Inference, RunReport]]
+RunOnce = Callable[[], tuple[Inference, RunReport]]
 """Infers once: the outcome, with categories numbered as in the whole problem, and how it went."""
 
 
