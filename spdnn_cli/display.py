@@ -126,7 +126,7 @@ def fetched(files: Sequence[FetchedFile]) -> None:
 def dataset(made: Dataset) -> None:
     """A dataset after its conversion."""
     table = _pairs("Dataset")
-    table.add_row("file", one_line(str(made.path)))
+    table.add_row("file", _as_written(str(made.path)))
     table.add_row("neurons, layers, images", f"{made.neurons}, {made.layers}, {made.images}")
     table.add_row("source", str(made.provenance.get("source", "unknown")))
     table.add_row("layers equal to the challenge's", f"{made.official_layers} of {made.layers}")
@@ -346,6 +346,12 @@ def _pairs(title: str) -> RichTable:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     return table
+
+
+def _as_written(text: str) -> str:
+    """On one line, with escapes for what stdout cannot hold, so that a table's lines stay even."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return one_line(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _quiet() -> bool:

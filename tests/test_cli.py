@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 
 from spdnn_cli import cli, problem
+from spdnn_cli.errors import one_line
 from spdnn_cli.network.dataset import open_dataset, write_dataset
 from spdnn_cli.network.fold import fold
 from spdnn_cli.network.layers import Features, Layer
@@ -1039,3 +1040,109 @@ def test_a_folder_that_cannot_be_listed_is_named(
         line = f"Warning: {private}: cannot be read (Permission denied). It is left out.\n"
         assert outcome.err.replace(line, "") == ""
         assert line in outcome.err
+
+
+# ---- names of folders
+
+
+ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+ODD_NAMES = [
+    pytest.param("däta – 日本", id="letters"),
+    pytest.param(os.fsdecode(b"not \xff UTF-8"), id="no UTF-8"),
+    pytest.param("two\nlines", id="line end"),
+    pytest.param("-dash", id="dash"),
+    pytest.param(" a  b ", id="spaces"),
+]
+
+
+def in_ascii(folder: Path, *words: str) -> Outcome:
+    """A command in a process whose streams hold ASCII alone."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spdnn_cli", *words],
+        cwd=folder, env=os.environ | ASCII, capture_output=True, check=False,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout.decode("ascii"), done.stderr.decode("ascii"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are not to be had everywhere")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_folders_of_any_name(made_once: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(made_once / "data", tmp_path / name)
+    shown = one_line(name).encode("ascii", "backslashreplace").decode("ascii")
+    folders = [f"--data-dir={name}", f"--results-dir={name}"]
+
+    made = in_ascii(tmp_path, *folders, "convert", "--layers", "3")
+    assert (made.code, made.err) == (0, "")
+    assert f" {shown}/neuron1024.h5 " in made.out
+    assert len({len(line) for line in made.out.splitlines()[1:]}) == 1
+
+    infer = ["infer", "--images", "10", *QUICK]
+    inferred = in_ascii(tmp_path, *folders, *infer, "--workers", "2", "--format", "json")
+    assert inferred.code == 0
+    assert f"Result file: {shown}/" in inferred.err.splitlines()[-1]
+    (result,) = (tmp_path / name).glob("*/n*.json")
+    assert json.loads(result.read_text()) == {"schema_version": 2} | inferred.json()
+
+    for words in (["verify"], ["verify", "--", f"{name}/{result.parent.name}/{result.name}"]):
+        verified = in_ascii(tmp_path, *folders, *words)
+        assert verified.code == 0
+        assert verified.out.startswith(f"{shown}/{result.parent.name}/{result.name}: N=1024,")
+    for form in ("table", "plain", "markdown", "csv", "json"):
+        assert in_ascii(tmp_path, *folders, "report", "--format", form).code == 0
+    written = in_ascii(tmp_path, *folders, "convert", "--to", "tsv", f"{name}/out")
+    assert written.out.splitlines()[0].startswith(f"Wrote {shown}/out/")
+
+    gone = in_ascii(tmp_path, *folders, "infer", "--dataset", f"{name}/gone.h5")
+    assert gone.code == 1
+    assert gone.err.startswith(f"error: {shown}/gone.h5: ")
+    assert len(gone.err.splitlines()) == 1
+    usage = in_ascii(tmp_path, *folders, "infer", "--engine", name)
+    assert (usage.code, usage.out) == (2, "")
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_the_home_folder_in_any_path(
+    spdnn: Spdnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("HOME", str(spdnn.folder))
+    folders = ["--data-dir=~/data", "--results-dir=~/results"]
+    if how == "environment":
+        monkeypatch.setenv("SPDNN_DATA_DIR", "~/data")
+        monkeypatch.setenv("SPDNN_RESULTS_DIR", "~/results")
+        folders = []
+    infer = ["infer", "--images", "10", *QUICK, "--dataset=~/data/neuron1024.h5"]
+
+    assert run(*folders, *infer).code == 0
+    assert run(*folders, "convert", "--to", "tsv", "~/out").code == 0
+    assert run(*folders, "report", "--format", "csv").code == 0
+    result = next(path.name for path in spdnn.results.glob("*/n*.json"))
+    assert run(*folders, "verify", f"~/results/{machine_of(spdnn)}/{result}").code == 0
+    assert (spdnn.folder / "out").is_dir()
+    assert not list(tmp_path.rglob("~*"))
+
+
+def machine_of(spdnn: Spdnn) -> str:
+    return next(spdnn.results.iterdir()).name
+
+
+def test_a_mirror_in_the_home_folder(empty: Spdnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(empty.folder))
+    message = empty.fails("fetch", "--mirror", "~/mirror")
+    assert str(empty.folder / "mirror") in message
+
+
+# ---- a user's own modules in the current folder
+
+SHADOWED = ("random", "json", "socket", "tempfile", "numpy", "click", "psutil", "pickle")
+
+
+@pytest.mark.parametrize("words", [["--workers", "2"], []], ids=["processes", "alone"])
+def test_modules_in_the_current_folder_are_not_imported(
+    spdnn: Spdnn, words: list[str], tmp_path: Path
+) -> None:
+    for name in SHADOWED if sys.version_info >= (3, 11) else ("random", "numpy", "click"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user')")
+
+    process = spdnn.start("infer", "--images", "10", *QUICK, *words, cwd=tmp_path)
+
+    assert process.wait(60) == 0
