@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spdnn_cli import __version__, jit, problem
-from spdnn_cli.errors import ResultError, SpdnnError, VerificationError, one_line
+from spdnn_cli.cores import available_cores, most_threads
+from spdnn_cli.errors import ResultError, SpdnnError, VerificationError, explained, one_line
 from spdnn_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -61,8 +62,24 @@ _format = click.option(
     show_default=True,
     help="A table to read, or JSON for programs.",
 )
+
+
+def _not_too_many(context: Any, option: Any, number: int | None) -> int | None:
+    """Threads, or processes, of which a machine can hold so many."""
+    if number is not None and number > (most := most_threads()):
+        raise click.BadParameter(
+            f"{number} is more than this machine can make use of: {most} at most "
+            f"({available_cores()} cores)"
+        )
+    return number
+
+
 _threads = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(min=1),
+    callback=_not_too_many,
+    help="CPU threads: up to 8 a core, or 64; a note where they outnumber the cores.  "
+    "[default: all cores, as far as a container may use them]",
 )
 _layers = click.IntRange(1, problem.LAYERS[-1])
 
@@ -236,6 +253,7 @@ def convert(
     from spdnn_cli import display
 
     neurons = flow.neurons_or_last(workspace, neurons)
+    flow.note_threads(threads or 1, 1, display.note)
     with display.work() as report:
         if target is not None:
             for path in flow.write_tsv(workspace, neurons, layers, target[1], report):
@@ -275,7 +293,15 @@ def convert(
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="How many GPUs, one process each.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="How many processes on the CPU.  [default: 1]"
+    "--workers",
+    type=click.IntRange(min=1),
+    callback=_not_too_many,
+    help="How many processes on the CPU.  [default: 1]",
+)
+@click.option(
+    "--launcher",
+    type=click.Choice(["alone", "processes", "mpi"]),
+    help="What starts the workers: nothing, this process, or MPI.  [default: as found]",
 )
 @click.option(
     "--partition",
@@ -610,6 +636,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # not where a caller of this function reads it
             stream.reconfigure(errors="backslashreplace")  # a name that it cannot hold is no error
     signal.signal(signal.SIGTERM, _terminated)
+    # No dense product is large here. Where no thread can be started, OpenBLAS sends an interrupt.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli(standalone_mode=False)
         if sys.stdout is not None:
@@ -624,12 +652,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the output has gone, as `head` does
         _leave_stdout()
         sys.exit(1)
-    except MemoryError as error:
-        _fail(f"there is too little memory. {error}".rstrip())
-    except OSError as error:
-        _leave_stdout()
-        where = "" if error.filename is None else f"{error.filename}: "
-        _fail(f"{where}{error.strerror or error}.")
+    except (MemoryError, OSError, RuntimeError) as error:
+        message = explained(error)
+        if message is None:
+            raise
+        if isinstance(error, OSError):
+            _leave_stdout()
+        _fail(message)
     finally:
         # All is done or given up: an interrupt while the interpreter ends would say otherwise.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

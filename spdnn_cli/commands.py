@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spdnn_cli import machine, problem
+from spdnn_cli import machine, nvidia, problem
 from spdnn_cli.atomic import check_folder
 from spdnn_cli.challenge.convert import (
     DEFAULT_SEED,
@@ -16,6 +16,7 @@ from spdnn_cli.challenge.convert import (
     convert,
     to_tsv,
 )
+from spdnn_cli.cores import available_cores
 from spdnn_cli.engines.cuda.tile import Tiling, parse_tiling
 from spdnn_cli.engines.protocol import EngineOptions, Progress
 from spdnn_cli.engines.registry import ENGINES, create
@@ -68,7 +69,7 @@ def convert_from(
         layers,
         source,
         seed=DEFAULT_SEED if seed is None else seed,
-        threads=threads or machine.available_cores(),
+        threads=threads or available_cores(),
         report=report,
     )
 
@@ -116,7 +117,7 @@ def infer(
     Raises:
         DataError: there is no place for the result, or no dataset.
     """
-    device = _device(wanted)
+    how, device = _launch(wanted), _device(wanted)
     options = inference.RunOptions(
         layers=wanted["layers"],
         images=wanted["images"],
@@ -133,16 +134,20 @@ def infer(
         trace=wanted["trace"],
         rebalance=wanted["rebalance"],
     )
-    how = inference.Launch(wanted["gpus"] or wanted["workers"] or 1, wanted["broadcast"])
+    no_gpu = nvidia.why_not_cuda() if options.device is None else None
+    if how.settled() != "mpi" or mpi.rank() == 0:
+        _note_circumstances(how, options.threads, no_gpu, note)
 
     def find() -> Dataset:
-        _check_results(workspace, device)
+        _check_results(workspace, device or machine.best_device())
         if wanted["path"] is not None:
             return open_dataset(wanted["path"])
         return _find_dataset(workspace, wanted, note, report)
 
     measured = inference.run(workspace, find, options, how, progress)
     if measured is not None:
+        if measured.no_gpu is not None and no_gpu is None:  # only CUDA itself knew
+            note(f"The GPU was not used: {measured.no_gpu}.")
         result.name_lifetimes(measured.record, measured.lifetimes)
     return measured
 
@@ -168,35 +173,76 @@ def _tiling(shape: str, features: str) -> Tiling | None:
     return None if shape == "auto" else parse_tiling(shape, FEATURE_BYTES[features])
 
 
-def _device(wanted: dict[str, Any]) -> str:
-    """The device to run on, checked against what is present.
+def _launch(wanted: dict[str, Any]) -> inference.Launch:
+    """How many workers, and what starts them.
+
+    Raises:
+        DeviceError: the options contradict each other, or what started this process.
+    """
+    workers, asked = wanted["gpus"] or wanted["workers"], wanted["launcher"]
+    how = inference.Launch(workers or 1, wanted["broadcast"], asked)
+    launcher = how.settled()
+    if launcher == "mpi" and workers:
+        raise DeviceError(
+            "under MPI each rank is a worker, and runs on one device",
+            hint="Leave out --gpus and --workers, or add --launcher processes.",
+        )
+    if launcher == "alone" and how.workers > 1:
+        raise DeviceError(
+            f"one process alone cannot be {how.workers} workers", hint="Leave out --launcher."
+        )
+    if wanted["broadcast"] and launcher != "mpi":
+        raise DeviceError("--broadcast is for MPI, and this is no rank of an MPI job")
+    return how
+
+
+def _device(wanted: dict[str, Any]) -> str | None:
+    """The device to run on, checked against what is present; None: the best that works.
 
     Raises:
         DeviceError: it is not present, or not as often as asked for.
     """
-    if mpi.ranks() > 1 and (wanted["gpus"] or wanted["workers"]):
-        raise DeviceError(
-            "under MPI each rank is a worker, and runs on one device",
-            hint="Leave out --gpus and --workers.",
-        )
-    if wanted["broadcast"] and mpi.ranks() == 1:
-        raise DeviceError("--broadcast is for MPI, and this is no rank of an MPI job")
     gpus = wanted["gpus"]
-    present = len(machine.gpus())
+    present = len(nvidia.gpus())
     if gpus is not None and gpus > present:
+        why = nvidia.why_no_gpu()
         raise DeviceError(
-            f"{gpus} GPUs were asked for, this machine has {present}",
+            f"{gpus} GPUs were asked for, this machine has {present}" + (f": {why}" if why else ""),
             hint="Leave out --gpus to use the best device present.",
         )
     named = ENGINES[wanted["engine"]].device if wanted["engine"] in ENGINES else None
-    device = "cuda" if gpus is not None else wanted["device"] or named or machine.best_device()
-    if device == "cuda" and not present:
-        raise DeviceError("there is no NVIDIA GPU on this machine", hint="Use --device cpu.")
-    if device == "cuda" and wanted["workers"]:
+    device = "cuda" if gpus is not None else wanted["device"] or named
+    if device == "cuda":
+        nvidia.check_cuda()
+    if (device or machine.best_device()) == "cuda" and wanted["workers"]:
         raise DeviceError(
             "--workers is for the CPU", hint="Say --gpus for GPUs, or add --device cpu."
         )
-    return device
+    return "cpu" if wanted["workers"] else device
+
+
+def _note_circumstances(
+    how: inference.Launch, threads: int, no_gpu: str | None, note: Note
+) -> None:
+    """Say what the user may not know: a GPU not used, too many threads, tasks that are no ranks."""
+    if no_gpu is not None:
+        note(f"The GPU is not used: {no_gpu}.")
+    note_threads(threads, how.workers, note)
+    tasks = mpi.tasks_without_mpi()
+    if how.launcher is None and tasks > 1:
+        note(
+            f"This is one of {tasks} tasks that srun started without MPI: each runs the whole "
+            "problem by itself. For ranks of one run: srun --mpi=pmix, or what srun --mpi=list "
+            "offers."
+        )
+
+
+def note_threads(threads: int, workers: int, note: Note) -> None:
+    """Say so if there are more threads (0: as many as fit) than cores."""
+    wanted, cores = max(1, threads) * workers, available_cores()
+    if wanted > cores:
+        only = "1 core" if cores == 1 else f"{cores} cores"
+        note(f"{wanted} threads are more than the {only} that this process may use.")
 
 
 def _find_dataset(

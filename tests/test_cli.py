@@ -474,7 +474,7 @@ def test_closed_stream_is_no_error(spdnn: Spdnn, words: list[str], closed: str) 
 )
 def test_devices_that_are_not_there(
     empty: Spdnn,
-    with_gpus: Callable[[int], dict[str, str]],
+    with_gpus: Callable[..., dict[str, str]],
     present: int,
     words: list[str],
     message: str,
@@ -487,7 +487,7 @@ def test_devices_that_are_not_there(
 
 
 def test_a_device_that_is_named_twice(
-    empty: Spdnn, with_gpus: Callable[[int], dict[str, str]]
+    empty: Spdnn, with_gpus: Callable[..., dict[str, str]]
 ) -> None:
     environment = with_gpus(2) | {"CUDA_VISIBLE_DEVICES": "1,GPU-1"}
     process = empty.start("infer", "--gpus", "2", stderr=subprocess.PIPE, env=environment)

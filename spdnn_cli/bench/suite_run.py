@@ -25,10 +25,11 @@ from typing import Any
 
 import psutil
 
-from spdnn_cli import __version__, children, machine
+from spdnn_cli import __version__, children, machine, nvidia
 from spdnn_cli.atomic import check_folder, written_aside
 from spdnn_cli.bench.suite import Run, Suite
 from spdnn_cli.challenge.convert import available_source
+from spdnn_cli.cores import available_cores
 from spdnn_cli.engines.cuda.kernel_source import kernels_sha256
 from spdnn_cli.engines.registry import ENGINES
 from spdnn_cli.errors import BenchError, ResultError
@@ -153,7 +154,7 @@ class Bench:
 
 def why_not_here(run: Run) -> str | None:
     """Why this machine cannot run it: too few GPUs or cores; None: it can."""
-    gpus, cores = len(machine.gpus()), machine.available_cores()
+    gpus, cores = len(nvidia.gpus()), available_cores()
     entry = ENGINES.get(run.get("engine") or "")
     on_gpu = run.get("device") == "cuda" or (entry is not None and entry.device == "cuda")
     wanted = int(run.get("gpus") or on_gpu)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -34,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from spdnn_cli.cores import available_cores
 from spdnn_cli.errors import DataError
 from spdnn_cli.jit import njit
 from spdnn_cli.problem import IMAGES, MNIST_FILE, MNIST_MD5, NEURONS
@@ -132,7 +132,7 @@ def official_features(
         report(1.0)
         return features
 
-    with ThreadPoolExecutor(threads or _cores()) as pool:
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
         strip = _Strip(_spectrum(images, pool), len(images), _short_axis(side))
         peak = 0.0
         for done, column_peak in enumerate(pool.map(partial(_peak, strip), range(side)), 1):
@@ -143,13 +143,6 @@ def official_features(
         for done, _ in enumerate(pool.map(pack, range(side)), 1):
             report(0.5 + done / (2 * side))
     return features
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Strip(NamedTuple):

@@ -40,7 +40,7 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
 from spdnn_cli.atomic import written_aside
-from spdnn_cli.errors import DataError
+from spdnn_cli.errors import DataError, is_limit_on_threads
 from spdnn_cli.network.fold import keeps_saturated
 from spdnn_cli.network.layers import Features, FoldedLayer, Int32, Int64, Layer, Network
 
@@ -370,6 +370,8 @@ def _opened(path: Path, file_id: tuple[int, int]) -> Iterator[h5py.File]:
             hint="On a network disk without locks, set HDF5_USE_FILE_LOCKING=FALSE.",
         ) from error
     except (OSError, RuntimeError, KeyError, IsalError) as error:  # type: ignore[misc]
+        if is_limit_on_threads(error):
+            raise
         reason = str(error).strip("'\"").splitlines()[0]
         raise DataError(
             f"is damaged or cut off ({reason})",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spdnn_cli import __version__, machine, problem
+from spdnn_cli import __version__, cores, machine, problem
 from spdnn_cli.engines.protocol import Inference, Progress
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
@@ -36,10 +36,20 @@ class Launch:
     Attributes:
         workers: processes on this machine, a device each; ignored under MPI.
         broadcast: under MPI, whether rank 0's dataset goes to all ranks.
+        launcher: "alone", "processes" or "mpi"; None: as found.
     """
 
     workers: int = 1
     broadcast: bool = False
+    launcher: str | None = None
+
+    def settled(self) -> str:
+        """The launcher: MPI where this process is one of its ranks."""
+        if self.launcher is not None:
+            return self.launcher
+        if mpi.ranks() > 1:
+            return "mpi"
+        return "alone" if self.workers == 1 else "processes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +60,13 @@ class Measured:
         record: what `result.save` writes.
         categories: int32, ascending, from 0; of one pass where images come again: others are alike.
         lifetimes: uint16 (images), layers that each image entered; None: not asked for.
+        no_gpu: why the GPU that is there was not taken; None: it was, or there is none.
     """
 
     record: dict[str, Any]
     categories: Int32
     lifetimes: Any
+    no_gpu: str | None = None
 
 
 def run(
@@ -80,16 +92,17 @@ def run(
         SpdnnError: see `worker.work`, `launch.run_processes` and `mpi.run_ranks`.
     """
     how = how or Launch()
-    if mpi.ranks() > 1:
+    launcher = how.settled()
+    if launcher == "mpi":
         return _run_ranks(workspace, find, options, how)
     dataset = find()
-    threads = options.threads or max(1, machine.available_cores() // how.workers)
+    threads = options.threads or max(1, cores.available_cores() // how.workers)
     options = replace(options, threads=threads)
     gather = 0.0
-    if how.workers == 1:
-        launcher, outcomes = "alone", [work(Alone(), dataset.path, options, None, progress)]
+    if launcher == "alone":
+        outcomes = [work(Alone(), dataset.path, options, None, progress)]
     else:
-        launcher, on_gpu = "processes", options.device == "cuda"
+        on_gpu = options.device == "cuda"
         places = [rank if on_gpu else None for rank in range(how.workers)]
         outcomes, gather = launch.run_processes(dataset.path, options, places)
     return _measured(workspace, dataset, options, how, launcher, outcomes, gather)
@@ -173,7 +186,8 @@ def _measured(
     }
     timings["end_to_end"] = machine.seconds_since_start()
     record["peak_memory_bytes"] = max(outcome.peak_memory_bytes for outcome in outcomes)
-    return Measured(record, of_first_pass, _lifetimes(outcomes, options, dataset, images))
+    lifetimes = _lifetimes(outcomes, options, dataset, images)
+    return Measured(record, of_first_pass, lifetimes, first.choice.no_gpu)
 
 
 def _joined(inferences: list[Inference]) -> Inference:
