@@ -64,20 +64,22 @@ _format = click.option(
 )
 
 
-def _not_too_many(context: Any, option: Any, number: int | None) -> int | None:
-    """Threads, or processes, of which a machine can hold so many."""
+def _check_not_too_many(option: str, number: int | None) -> None:
+    """Refuse more threads, or processes, than a machine like this one can make use of.
+
+    Not while words are parsed: a suite may name runs for larger machines.
+    """
     if number is not None and number > (most := most_threads()):
         raise click.BadParameter(
             f"{number} is more than this machine can make use of: {most} at most "
-            f"({available_cores()} cores)"
+            f"({available_cores()} cores)",
+            param_hint=f"'{option}'",
         )
-    return number
 
 
 _threads = click.option(
     "--threads",
     type=click.IntRange(min=1),
-    callback=_not_too_many,
     help="CPU threads: up to 8 a core, or 64; a note where they outnumber the cores.  "
     "[default: all cores, as far as a container may use them]",
 )
@@ -253,6 +255,7 @@ def convert(
     from spdnn_cli import display
 
     neurons = flow.neurons_or_last(workspace, neurons)
+    _check_not_too_many("--threads", threads)
     flow.note_threads(threads or 1, 1, display.note)
     with display.work() as report:
         if target is not None:
@@ -295,7 +298,6 @@ def convert(
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    callback=_not_too_many,
     help="How many processes on the CPU.  [default: 1]",
 )
 @click.option(
@@ -369,6 +371,8 @@ def infer(workspace: Workspace, /, form: str, **wanted: Any) -> None:
     from spdnn_cli import commands as flow
     from spdnn_cli import display
 
+    for name in ("threads", "workers"):
+        _check_not_too_many(f"--{name}", wanted[name])
     with display.work() as report, display.layers() as progress:
         measured = flow.infer(workspace, wanted, display.note, report, progress)
     if measured is None:  # a rank of an MPI job; rank 0 alone speaks

@@ -565,7 +565,7 @@ def test_what_this_machine_cannot_run_is_skipped(folder: Folder) -> None:
 def test_more_gpus_than_there_are(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, engine: dict[str, Any], wanted: int
 ) -> None:
-    monkeypatch.setattr(benching.machine, "gpus", lambda: ())
+    monkeypatch.setattr(benching.nvidia, "gpus", lambda: ())
     folder.write([engine], threads=1)
     text = (folder.path / "bench.yaml").read_text().replace('"device": "cpu", ', "")
     (run,) = suite_of(text).runs
