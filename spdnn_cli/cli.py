@@ -263,7 +263,14 @@ def convert(
                 print(one_line(f"Wrote {path}"))
             return
         dataset = flow.convert_from(
-            workspace, neurons, layers, source, seed, threads=threads, report=report
+            workspace,
+            neurons,
+            layers,
+            source,
+            seed,
+            threads=threads,
+            report=report,
+            note=display.note,
         )
     display.dataset(dataset)
 

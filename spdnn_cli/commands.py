@@ -8,6 +8,7 @@ from typing import Any
 
 from spdnn_cli import machine, nvidia, problem
 from spdnn_cli.atomic import check_folder
+from spdnn_cli.challenge import raw_files
 from spdnn_cli.challenge.convert import (
     DEFAULT_SEED,
     SOURCES,
@@ -20,13 +21,14 @@ from spdnn_cli.cores import available_cores
 from spdnn_cli.engines.cuda.tile import Tiling, parse_tiling
 from spdnn_cli.engines.protocol import EngineOptions, Progress
 from spdnn_cli.engines.registry import ENGINES, create
-from spdnn_cli.errors import DataError, DeviceError, ResultError
+from spdnn_cli.errors import DataError, DeviceError, FewerLayersError, ResultError
 from spdnn_cli.network.dataset import Dataset, open_dataset
 from spdnn_cli.results import store as result
 from spdnn_cli.run import measure as inference
 from spdnn_cli.run import mpi
 from spdnn_cli.run.rank import FEATURE_BYTES
 from spdnn_cli.run.truth import Truth, difference, known_truth, read_truth
+from spdnn_cli.timing import Stopwatch
 from spdnn_cli.workspace import Workspace
 
 Note = Callable[[str], None]
@@ -47,6 +49,7 @@ def convert_from(
     *,
     threads: int | None,
     report: Report,
+    note: Note,
 ) -> Dataset:
     """Convert from the source asked for; else from what was fetched, or as the dataset was made.
 
@@ -58,6 +61,9 @@ def convert_from(
     if seed is None and source == made.get("source"):
         seed = made.get("seed")
     if source not in SOURCES:
+        fault = raw_files.fault(workspace.raw, neurons)
+        if fault is not None:
+            raise fault
         raise DataError(
             f"there is nothing to convert for N={neurons} below {workspace.raw}",
             hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
@@ -71,6 +77,7 @@ def convert_from(
         seed=DEFAULT_SEED if seed is None else seed,
         threads=threads or available_cores(),
         report=report,
+        note=note,
     )
 
 
@@ -138,14 +145,17 @@ def infer(
     if how.settled() != "mpi" or mpi.rank() == 0:
         _note_circumstances(how, options.threads, no_gpu, note)
 
+    stopwatch = Stopwatch()
+
     def find() -> Dataset:
         _check_results(workspace, device or machine.best_device())
         if wanted["path"] is not None:
             return open_dataset(wanted["path"])
-        return _find_dataset(workspace, wanted, note, report)
+        return _find_dataset(workspace, wanted, note, report, stopwatch)
 
     measured = inference.run(workspace, find, options, how, progress)
     if measured is not None:
+        measured.record["timings_s"]["convert"] = stopwatch.seconds["convert"]
         if measured.no_gpu is not None and no_gpu is None:  # only CUDA itself knew
             note(f"The GPU was not used: {measured.no_gpu}.")
         result.name_lifetimes(measured.record, measured.lifetimes)
@@ -246,7 +256,11 @@ def note_threads(threads: int, workers: int, note: Note) -> None:
 
 
 def _find_dataset(
-    workspace: Workspace, wanted: dict[str, Any], note: Note, report: Report
+    workspace: Workspace,
+    wanted: dict[str, Any],
+    note: Note,
+    report: Report,
+    stopwatch: Stopwatch,
 ) -> Dataset:
     """The dataset of the problem; converted, or made, where it is not there yet."""
     neurons = neurons_or_last(workspace, wanted["neurons"])
@@ -261,6 +275,9 @@ def _find_dataset(
         if not outdated and (seed is None or made.get("seed") == seed):
             return dataset
     if source is None:
+        fault = raw_files.fault(workspace.raw, neurons)
+        if fault is not None:  # digits would hide that the data cannot be used
+            raise fault
         source = "synthetic"
         note(
             "No dataset here: drawing synthetic digits for the official network. "
@@ -268,10 +285,27 @@ def _find_dataset(
         )
     else:
         note(f"Converting N={neurons} from {source} into {path}, once.")
-    layers = max(wanted["layers"] or 0, problem.LAYERS[-1])
-    return convert_from(
-        workspace, neurons, layers, source, seed, threads=wanted["threads"], report=report
-    )
+
+    def make(layers: int) -> Dataset:
+        return convert_from(
+            workspace,
+            neurons,
+            layers,
+            source,
+            seed,
+            threads=wanted["threads"],
+            report=report,
+            note=note,
+        )
+
+    with stopwatch.stage("convert"):
+        try:
+            return make(max(wanted["layers"] or 0, problem.LAYERS[-1]))
+        except FewerLayersError as short:
+            if short.layers < (wanted["layers"] or 1):
+                raise
+            note(f"{short.path} holds the first {short.layers} layers: these are converted.")
+            return make(short.layers)
 
 
 def verify(

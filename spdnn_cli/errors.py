@@ -86,6 +86,22 @@ class DataError(SpdnnError):
     """An input file that is damaged, of another problem, or not what it says."""
 
 
+class FewerLayersError(DataError):
+    """A network that is whole as far as it goes, and holds fewer layers than asked for.
+
+    Attributes:
+        layers: how many layers it holds, from the first on without a gap.
+    """
+
+    def __init__(self, what: str, layers: int, path: Path) -> None:
+        if layers:
+            hint = f"It serves --layers {layers} and less; for more, bring the others."
+        else:
+            hint = "Bring the missing layers, or take --from mnist or synthetic."
+        super().__init__(what, hint=hint, path=path)
+        self.layers = layers
+
+
 class DeviceError(SpdnnError):
     """A device that is not there, or has too little memory."""
 

@@ -642,7 +642,8 @@ def test_tsv_and_back_is_the_same_dataset(spdnn: Spdnn, empty: Spdnn) -> None:
 
     content = empty.dataset.read_bytes()
     assert empty.fails("convert", "--layers", "5") == (
-        f"{archive}: 2 of 5 layers missing: 4, 5. Delete it and run `spdnn fetch` again."
+        f"{archive}: 2 of 5 layers missing: 4, 5. "
+        "It serves --layers 3 and less; for more, bring the others."
     )
     assert empty.dataset.read_bytes() == content
 

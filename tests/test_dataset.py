@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,11 +287,110 @@ def test_a_file_that_vanished(tmp_path: Path) -> None:
             read()
 
 
-@pytest.mark.parametrize("text", [b"", b"1\t2\t1\n" * 1000, b"\x89HDF\r\n\x1a\n"])
-def test_a_file_that_is_not_hdf5(tmp_path: Path, text: bytes) -> None:
+@pytest.mark.parametrize("text", [b"", b"\x89HD", b"\x89HDF\r\n\x1a\n"])
+def test_a_file_that_ends_where_it_begins(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "data.h5"
     path.write_bytes(text)
     assert_damaged(path, lambda: open_dataset(path))
+
+
+@pytest.mark.parametrize("text", [b"1\t2\t1\n" * 1000, b"\x1f\x8b\x08", b"\0" * 600, b"{}"])
+def test_a_file_of_another_kind_is_not_called_damaged(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(text)
+    assert message_of(path) == (
+        f"{path}: is not an HDF5 file, so not a dataset of spdnn. "
+        "Name a dataset that spdnn convert has written."
+    )
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        open_dataset(path)
+    return str(caught.value)
+
+
+# --- files that are whole, and cannot be read ----------------------------------------------------
+
+
+def test_a_folder_and_a_link_to_nothing(tmp_path: Path) -> None:
+    assert message_of(tmp_path) == f"{tmp_path}: is a folder, not a dataset. Name a file."
+    link = tmp_path / "link.h5"
+    link.symlink_to(tmp_path / "gone.h5")
+    assert message_of(link) == (
+        f"{link}: is a link to {tmp_path}/gone.h5, which is not there. "
+        "Bring that file back, or remove the link."
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = write(tmp_path / "data.h5").path
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, who may read all
+    assert message_of(path) == (
+        f"{path}: may not be read ({os.strerror(number)}). "
+        "Ask its owner for the permission to read it, and to enter its folder."
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    dataset, opened = write(tmp_path / "data.h5"), h5py.File
+
+    def without_locks(path: Any, mode: str, locking: Any = None, **options: Any) -> Any:
+        if locking is not False:
+            raise OSError(number, f"unable to lock file, errno = {number}")
+        return opened(path, mode, locking=False, **options)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    assert content(open_dataset(dataset.path)) == content(dataset)
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(number, f"unable to lock file, errno = {number}")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    assert message_of(dataset.path) == (
+        f"{dataset.path}: is on a file system without locks ({os.strerror(number)}). "
+        "Set HDF5_USE_FILE_LOCKING=FALSE, or copy the file to a local disk."
+    )
+
+
+def test_a_file_that_another_program_has_locked(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="locks as on Unix")
+    path = write(tmp_path / "data.h5").path
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert message_of(path) == (
+            f"{path}: is locked by another program. "
+            "Wait until the program that is writing it has ended."
+        )
+    open_dataset(path)
+
+
+def test_a_file_that_is_replaced_while_its_header_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = write(tmp_path / "data.h5").path, h5py.File
+    times: list[int] = []
+
+    def replaced(*args: Any, **options: Any) -> Any:
+        if not times:
+            times.append(1)
+            other = path.with_name("other")
+            other.write_bytes(path.read_bytes())
+            os.replace(other, path)
+        return opened(*args, **options)
+
+    monkeypatch.setattr(h5py, "File", replaced)
+    assert open_dataset(path).layers == len(LAYERS)
 
 
 def changed(path: Path, **attributes: Any) -> None:
@@ -431,7 +532,7 @@ def test_a_full_disk(tmp_path: Path, file_size_limit: Callable[[int], None]) -> 
             extend_dataset(path, numbered(LAYERS[3:], 3), 5)
         assert str(caught.value) == message
         assert path.read_bytes() == before
-        assert not path.with_name("data.h5.part").exists()
+        assert not list(path.parent.glob("*.part"))
     file_size_limit(whole)
     assert write(path).layers == 5
 

@@ -58,7 +58,7 @@ Uint8Array = npt.NDArray[np.uint8]
 
 
 def read_mnist(path: str | Path) -> Uint8Array:
-    """Read the MNIST training images from the published `train-images-idx3-ubyte.gz`.
+    """Read the MNIST training images from `train-images-idx3-ubyte.gz`, or unpacked.
 
     Returns:
         uint8 (60000, 28, 28), in file order; read-only.
@@ -68,7 +68,11 @@ def read_mnist(path: str | Path) -> Uint8Array:
     """
     again = "Delete it and run `spdnn fetch` again."
     try:
-        data = gzip.decompress(Path(path).read_bytes())
+        data = Path(path).read_bytes()
+        expected = _HEADER.size + IMAGES * SIDE * SIDE
+        is_unpacked = data[:4] == _MAGIC and (Path(path).suffix != ".gz" or len(data) == expected)
+        if not is_unpacked:  # some browsers unpack a file and leave it its name
+            data = gzip.decompress(data)
     except OSError as error:  # gzip.BadGzipFile is one, without an errno
         what = f"cannot be read ({error.strerror or error})"
         raise DataError(what, hint=f"It must be MNIST's {MNIST_FILE}.", path=path) from error
@@ -82,7 +86,6 @@ def read_mnist(path: str | Path) -> Uint8Array:
     if shape != (IMAGES, SIDE, SIDE):
         what = "holds {} images of {} x {} pixels, not 60000 of 28 x 28".format(*shape)
         raise DataError(what, hint=f"It must be MNIST's {MNIST_FILE}.", path=path)
-    expected = _HEADER.size + IMAGES * SIDE * SIDE
     if len(data) != expected:
         what = f"unpacks to {len(data)} bytes, not {expected}"
         raise DataError(what, hint=again, path=path)

@@ -24,9 +24,11 @@ others on a heap without one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,7 +41,7 @@ import numpy as np
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from spdnn_cli.atomic import written_aside
+from spdnn_cli.atomic import NOT_ALLOWED, written_aside
 from spdnn_cli.errors import DataError, is_limit_on_threads
 from spdnn_cli.network.fold import keeps_saturated
 from spdnn_cli.network.layers import Features, FoldedLayer, Int32, Int64, Layer, Network
@@ -231,6 +233,17 @@ def open_dataset(path: str | Path) -> Dataset:
         DataError: the file is missing, truncated, not a dataset, or of a newer schema.
     """
     path = Path(path)
+    for _ in range(_TRIES):
+        with contextlib.suppress(_ReplacedError):
+            return _open_header(path)
+    return _open_header(path)
+
+
+_TRIES = 3
+"""How often a header is read anew because another process has just written the file."""
+
+
+def _open_header(path: Path) -> Dataset:
     file_id = _file_id(path)
     with _opened(path, file_id) as file:
         attributes = dict(file.attrs)
@@ -347,37 +360,106 @@ def _file_id(path: Path) -> tuple[int, int]:
     """A pair of numbers that another file of the same name does not have."""
     try:
         status = path.stat()
-    except FileNotFoundError as error:
-        hint = "Run spdnn convert to make the dataset."
-        raise DataError("there is no such file", path=path, hint=hint) from error
+    except OSError as error:
+        raise _not_opened(path, error) from error
     return status.st_ino, status.st_mtime_ns
 
 
 @contextlib.contextmanager
 def _opened(path: Path, file_id: tuple[int, int]) -> Iterator[h5py.File]:
     """Open for reading; whatever HDF5 finds wrong becomes a DataError that names the file."""
-    _file_id(path)  # tells of a missing file in our words
+    _check_readable(path)
     try:
-        with h5py.File(path, "r") as file:
+        with _file(path) as file:
             if _file_id(path) != file_id:
-                hint = "Run the same command again."
-                raise DataError("was replaced while in use", path=path, hint=hint)
+                raise _ReplacedError(
+                    "was replaced while in use", path=path, hint="Run the same command again."
+                )
             yield file
-    except BlockingIOError as error:
-        raise DataError(
-            "is locked",
-            path=path,
-            hint="On a network disk without locks, set HDF5_USE_FILE_LOCKING=FALSE.",
-        ) from error
     except (OSError, RuntimeError, KeyError, IsalError) as error:  # type: ignore[misc]
         if is_limit_on_threads(error):
             raise
-        reason = str(error).strip("'\"").splitlines()[0]
-        raise DataError(
-            f"is damaged or cut off ({reason})",
-            path=path,
-            hint="Delete it, and run spdnn convert.",
-        ) from error
+        raise _not_opened(path, error) from error
+
+
+class _ReplacedError(DataError):
+    """Another file has taken the name since the header was read."""
+
+
+def _file(path: Path) -> h5py.File:
+    """The HDF5 file. A file of ours is never changed in place, so it needs no lock."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+"""What a system answers where the file system has no locks."""
+
+
+def _check_readable(path: Path) -> None:
+    """Raise where the file cannot be read or is of another kind: HDF5's words do not tell."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_HDF5_START))
+    except OSError as error:
+        raise _not_opened(path, error) from error
+    same = sum(a == b for a, b in zip(start, _HDF5_START, strict=False))
+    if 2 * same < len(start):  # else one of HDF5, damaged or cut off
+        what = "is not an HDF5 file, so not a dataset of spdnn"
+        hint = "Name a dataset that spdnn convert has written."
+        raise DataError(what, path=path, hint=hint)
+
+
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+
+
+def _not_opened(path: Path, error: BaseException) -> DataError:
+    """The error for what went wrong with a file; damage is what nothing else explains."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and path.is_symlink() and not path.exists():
+        what = f"is a link to {os.readlink(path)}, which is not there"
+        return DataError(what, path=path, hint="Bring that file back, or remove the link.")
+    for numbers, what, hint in _NOT_THE_FILE:
+        if number in numbers:
+            return DataError(what.format(os.strerror(number or 0)), path=path, hint=hint)
+    reason = (str(error).strip("'\"").splitlines() or [type(error).__name__])[0]
+    what, hint = f"is damaged or cut off ({reason})", "Delete it, and run spdnn convert."
+    return DataError(what, path=path, hint=hint)
+
+
+_NOT_THE_FILE: tuple[tuple[tuple[int, ...], str, str], ...] = (
+    (
+        (errno.ENOENT, errno.ENOTDIR),
+        "there is no such file",
+        "Run spdnn convert to make the dataset.",
+    ),
+    ((errno.EISDIR,), "is a folder, not a dataset", "Name a file."),
+    (
+        NOT_ALLOWED,
+        "may not be read ({})",
+        "Ask its owner for the permission to read it, and to enter its folder.",
+    ),
+    (
+        (errno.EAGAIN, errno.EWOULDBLOCK),
+        "is locked by another program",
+        "Wait until the program that is writing it has ended.",
+    ),
+    (
+        _NO_LOCKS,
+        "is on a file system without locks ({})",
+        "Set HDF5_USE_FILE_LOCKING=FALSE, or copy the file to a local disk.",
+    ),
+    (
+        (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG),
+        "cannot be read ({})",
+        "The file may be whole: it is the disk, the system or the path that fails.",
+    ),
+)
+"""What a system answers where the file itself is not at fault: numbers, words, advice."""
 
 
 # --- features ----------------------------------------------------------------------------------
