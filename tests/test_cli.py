@@ -776,6 +776,51 @@ def test_dataset_of_ones_own(spdnn: Spdnn, tmp_path: Path) -> None:
     assert kept.read_text() == "1\n3\n"  # of the first pass
 
 
+def test_truth_that_is_not_there(spdnn: Spdnn) -> None:
+    assert spdnn.fails("verify", "--truth", "none.tsv") == (
+        "none.tsv: there is no such file. Name a categories file."
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        ("sparse-images-1024.tsv", "dnn/neuron1024.tar.gz: is missing; of N=1024 only the images"),
+        ("neuron1024/n1024-l1.tsv", "mnist/sparse-images-1024.tsv.gz: is missing; of N=1024 only"),
+        ("dnn/neuron1024.tar.gz.part", "dnn/neuron1024.tar.gz.part: has not come as a whole."),
+    ],
+)
+def test_half_of_the_data_is_not_passed_over(empty: Spdnn, there: str, missing: str) -> None:
+    path = empty.data / "raw" / there
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1\t1\t1\n")
+    for command in ("infer", "convert"):
+        message = empty.fails(command, "--neurons", "1024")
+        assert message.startswith(f"{empty.data}/raw/{missing}")
+
+
+def test_unpacked_files_serve_the_layers_that_they_hold(spdnn: Spdnn, empty: Spdnn) -> None:
+    raw = empty.data / "raw"
+    assert spdnn("convert", "--to", "tsv", raw).code == 0
+    images, archive = raw / problem.images_file(1024), raw / problem.archive_file(1024)
+    (raw / "sparse-images-1024.tsv").write_bytes(gzip.decompress(images.read_bytes()))
+    with tarfile.open(archive) as tar:
+        tar.extractall(raw)
+    images.unlink()
+    archive.unlink()
+
+    words = ["--neurons", "1024", "--layers", "2", "--images", "20", "--format", "json"]
+    inferred = empty("infer", *words, *QUICK)
+    assert inferred.code == 0, inferred.err
+    assert f"{raw}/neuron1024 holds the first 3 layers: these are converted." in inferred.err
+    record = inferred.json()
+    assert record["dataset"]["source"] == "tsv"
+    assert record["timings_s"]["convert"] > 0
+    before, after = open_dataset(spdnn.dataset), open_dataset(empty.dataset)
+    assert after.features_sha256 == before.features_sha256
+    assert after.network_sha256(3) == before.network_sha256(3)
+
+
 def test_dataset_that_is_not_there(empty: Spdnn) -> None:
     assert empty.fails("infer", "--dataset", "own.h5") == (
         "own.h5: there is no such file. Run spdnn convert to make the dataset."

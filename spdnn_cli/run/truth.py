@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from spdnn_cli import problem
-from spdnn_cli.errors import VerificationError
+from spdnn_cli.errors import DataError, VerificationError
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
 from spdnn_cli.workspace import Workspace
@@ -89,6 +89,8 @@ def read_truth(path: Path, neurons: int, layers: int, images: int) -> Truth:
     """
     from spdnn_cli.challenge import tsv
 
+    if not path.exists():
+        raise DataError("there is no such file", path=path, hint="Name a categories file.")
     of = tsv.categories_problem(path)
     if of is not None and of != (neurons, layers):
         raise VerificationError(
