@@ -83,8 +83,6 @@ _threads = click.option(
     help="CPU threads: up to 8 a core, or 64; a note where they outnumber the cores.  "
     "[default: all cores, as far as a container may use them]",
 )
-_layers = click.IntRange(1, problem.LAYERS[-1])
-
 
 _NEURONS = {str(neurons): neurons for neurons in problem.NEURONS}
 
@@ -220,7 +218,7 @@ def fetch(
 @_neurons
 @click.option(
     "--layers",
-    type=_layers,
+    type=click.IntRange(1, problem.LAYERS[-1]),
     default=problem.LAYERS[-1],
     show_default=True,
     help="Layers to hold; a later call adds more.",
@@ -277,7 +275,9 @@ def convert(
 
 @cli.command()
 @_neurons
-@click.option("--layers", type=_layers, help="Layers to run.  [default: all of the dataset]")
+@click.option(
+    "--layers", type=click.IntRange(min=1), help="Layers to run.  [default: all of the dataset]"
+)
 @click.option(
     "--images",
     type=click.IntRange(min=1),

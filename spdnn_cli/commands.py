@@ -27,7 +27,7 @@ from spdnn_cli.results import store as result
 from spdnn_cli.run import measure as inference
 from spdnn_cli.run import mpi
 from spdnn_cli.run.rank import FEATURE_BYTES
-from spdnn_cli.run.truth import Truth, difference, known_truth, read_truth
+from spdnn_cli.run.truth import Truth, check_list, difference, known_truth, read_truth
 from spdnn_cli.timing import Stopwatch
 from spdnn_cli.workspace import Workspace
 
@@ -274,6 +274,12 @@ def _find_dataset(
         outdated = made.get("source") == "synthetic" and source in ("mnist", "tsv")
         if not outdated and (seed is None or made.get("seed") == seed):
             return dataset
+    layers = wanted["layers"] or problem.LAYERS[-1]
+    if layers > problem.LAYERS[-1]:
+        raise DataError(
+            f"the official networks have {problem.LAYERS[-1]} layers, {layers} were asked for",
+            hint="Name a dataset of your own with --dataset; it may have more.",
+        )
     if source is None:
         fault = raw_files.fault(workspace.raw, neurons)
         if fault is not None:  # digits would hide that the data cannot be used
@@ -327,18 +333,23 @@ def verify(
         progress: told how far the reference engine is.
 
     Raises:
-        ResultError: there is no such result.
+        ResultError: there is no such result, or its record and its list do not fit.
         DataError: the dataset is gone, or has changed since.
     """
     found = result.load(path) if path is not None else _last_result(workspace, note)
     record, categories = found.record, found.categories()
+    images = record["images"]
+    streamed = record["stream"] is not None  # images may have come again and again
+    dataset = None if truth_file and not streamed else _dataset_of(workspace, record)
+    of_pass = images if dataset is None else dataset.images
+    check_list(categories, record["survivors"], images, of_pass, found.path)
     if truth_file is not None:
-        truth = read_truth(truth_file, record["neurons"], record["layers"], record["images"])
+        truth = read_truth(truth_file, record["neurons"], record["layers"], min(images, of_pass))
     else:
-        dataset = _dataset_of(workspace, record)
-        present = min(record["images"], dataset.images)  # more: they came again and again
-        known = known_truth(workspace, dataset, record["layers"], present)
+        assert dataset is not None
+        known = known_truth(workspace, dataset, record["layers"], min(images, of_pass))
         if reference or known is None:
+            dataset.check(record["layers"])
             note("Running the reference engine; it is slow.")
             known = _reference_truth(dataset, record, progress)
         truth = known

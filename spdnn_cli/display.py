@@ -125,11 +125,13 @@ def fetched(files: Sequence[FetchedFile]) -> None:
 
 def dataset(made: Dataset) -> None:
     """A dataset after its conversion."""
+    from spdnn_cli.challenge.official import official_depth
+
     table = _pairs("Dataset")
     table.add_row("file", _as_written(str(made.path)))
     table.add_row("neurons, layers, images", f"{made.neurons}, {made.layers}, {made.images}")
     table.add_row("source", str(made.provenance.get("source", "unknown")))
-    table.add_row("layers equal to the challenge's", f"{made.official_layers} of {made.layers}")
+    table.add_row("layers equal to the challenge's", f"{official_depth(made)} of {made.layers}")
     table.add_row("size", f"{made.path.stat().st_size / 1e6:.1f} MB")
     _out().print(table)
 
@@ -221,7 +223,10 @@ def _outcome(record: dict[str, Any]) -> list[tuple[str, str]]:
     elif record["verified"]:
         verified = f"VERIFIED against {record['verified_against']}"
     else:
-        verified = "not verified: no truth is known at no cost; run spdnn verify"
+        verified = (
+            "not verified: no answer is known for these inputs and layers; spdnn verify runs the "
+            "reference engine, and compares with it"
+        )
     share = record["executed_edges"] / max(1, record["edges"])
     effective = f"{record['effective_teraedges_per_s']:.4g} TeraEdges/s"
     executed = f"{record['executed_edges']:.4g} of {record['edges']:.4g} ({share:.3%})"

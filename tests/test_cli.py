@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 
 from spdnn_cli import cli, problem
+from spdnn_cli.challenge.official import official_depth
 from spdnn_cli.errors import one_line
 from spdnn_cli.network.dataset import open_dataset, write_dataset
 from spdnn_cli.network.fold import fold
@@ -569,7 +570,7 @@ def test_convert_adds_layers_and_keeps_what_is_there(spdnn: Spdnn) -> None:
     outcome = spdnn("convert", "--layers", "5")
     assert outcome.code == 0
     after = open_dataset(spdnn.dataset)
-    assert (after.layers, after.official_layers) == (5, 5)
+    assert (after.layers, official_depth(after)) == (5, 5)
     assert after.features_sha256 == before.features_sha256
     assert after.network_sha256(3) == three
     assert after.provenance == before.provenance
@@ -635,7 +636,7 @@ def test_tsv_and_back_is_the_same_dataset(spdnn: Spdnn, empty: Spdnn) -> None:
     before, after = open_dataset(spdnn.dataset), open_dataset(empty.dataset)
     assert after.features_sha256 == before.features_sha256
     assert after.network_sha256(3) == before.network_sha256(3)
-    assert (after.layers, after.official_layers) == (3, 3)
+    assert (after.layers, official_depth(after)) == (3, 3)
     assert after.provenance["files"] == {
         path.relative_to(raw).as_posix(): path.stat().st_size for path in (images, archive)
     }
@@ -720,7 +721,7 @@ def replace_by_another_format(path: Path) -> None:
     ("damage", "message"),
     [
         (cut_off, "is damaged or cut off ("),
-        (mark_newer, "has schema version 99; this program reads up to 1. Update spdnn"),
+        (mark_newer, "has schema version 99; this program reads version 2. Update spdnn"),
         (replace_by_another_format, "is an HDF5 file, but not a dataset of spdnn."),
     ],
 )

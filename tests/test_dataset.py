@@ -62,7 +62,6 @@ def content(dataset: Dataset) -> dict[str, Any]:
     return {
         "header": (dataset.neurons, dataset.images, dataset.layers, dataset.ymax),
         "provenance": dataset.provenance,
-        "official": dataset.official_layers,
         "sha256": (dataset.features_sha256, dataset.network_sha256(dataset.layers)),
         "features": dataset.features().array.tobytes(),
         "tables": (network.keeps_saturated.tolist(), network.edges_by_layer.tolist()),
@@ -88,7 +87,6 @@ def test_what_was_written_is_read(tmp_path: Path, features: Features) -> None:
         assert dataset.path == path
         assert (dataset.neurons, dataset.images, dataset.layers) == (13, features.images, 5)
         assert (dataset.ymax, dataset.provenance) == (YMAX, PROVENANCE)
-        assert dataset.official_layers == 0
         assert dataset.features_sha256 == hashlib.sha256(features.array.tobytes()).hexdigest()
         read = dataset.features()
         assert (read.neurons, read.array.dtype) == (13, features.array.dtype)
@@ -184,21 +182,6 @@ def test_checksums_tell_layers_apart() -> None:
     assert len(set(sums)) == 3
 
 
-def test_official_layers_are_counted_from_the_first(tmp_path: Path) -> None:
-    def counted(are_official: list[bool]) -> int:
-        def is_official(number: int, sha256: str) -> bool:
-            assert sha256 == layer_sha256(LAYERS[number])
-            return are_official[number]
-
-        given = numbered(LAYERS)
-        path = tmp_path / "data.h5"
-        return write_dataset(path, BITS, given, 5, YMAX, {}, is_official).official_layers
-
-    assert counted([True] * 5) == 5
-    assert counted([True, True, False, True, True]) == 2
-    assert counted([False] * 5) == 0
-
-
 # --- extension ---------------------------------------------------------------------------------
 
 
@@ -206,18 +189,13 @@ def test_extended_or_written_at_once_is_the_same(tmp_path: Path) -> None:
     path, layers = tmp_path / "data.h5", list(official_layers(1024, 0, 20))
     features = Features(synthetic_features(1024, 20, 1), 1024)
 
-    def is_official(number: int, sha256: str) -> bool:
-        return number < 17
-
-    whole = write_dataset(
-        tmp_path / "whole.h5", features, numbered(layers), 20, YMAX, PROVENANCE, is_official
-    )
-    write_dataset(path, features, numbered(layers[:5]), 5, YMAX, PROVENANCE, is_official)
+    whole = write_dataset(tmp_path / "whole.h5", features, numbered(layers), 20, YMAX, PROVENANCE)
+    write_dataset(path, features, numbered(layers[:5]), 5, YMAX, PROVENANCE)
     written: list[int] = []
-    extend_dataset(path, numbered(layers[5:8], 5), 8, is_official, written.append)
-    extended = extend_dataset(path, reversed(numbered(layers[8:], 8)), 20, is_official)
+    extend_dataset(path, numbered(layers[5:8], 5), 8, written.append)
+    extended = extend_dataset(path, reversed(numbered(layers[8:], 8)), 20)
     assert content(extended) == content(open_dataset(path)) == content(whole)
-    assert extended.official_layers == 17
+    extended.check()
     assert written == [1, 2, 3]
 
 
@@ -226,12 +204,12 @@ def test_an_extension_must_be_whole_and_fit(tmp_path: Path) -> None:
     write(path, layers=LAYERS[:2])
     before = path.read_bytes()
     for number, depth, message in [
-        (3, 4, "layer 3 is missing (1 in all)."),
-        (2, 5, "layer 4 is missing (2 in all)."),
+        (3, 4, "layer 3 is missing (1 in all). Give"),
+        (2, 5, "layer 4 is missing (2 in all). Give"),
     ]:
-        with pytest.raises(DataError, match="^" + re.escape(message) + "$"):
+        with pytest.raises(DataError, match="^" + re.escape(f"{path}: {message}")):
             extend_dataset(path, [(number, LAYERS[number])], depth)
-    with pytest.raises(DataError, match=r"^layer 3 takes 7 inputs, but is given 20\.$"):
+    with pytest.raises(DataError, match=r"layer 3 takes 7 inputs, but is given 20\. A layer"):
         extend_dataset(path, [(2, LAYERS[3])], 3)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -256,7 +234,7 @@ def test_layers_must_be_whole_and_fit(
     path = tmp_path / "data.h5"
     with pytest.raises(DataError) as caught:
         write_dataset(path, BITS, layers, depth, YMAX, {})
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(f"{path}: {message} ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -265,8 +243,7 @@ def test_more_layers_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         dataset.network(6)
     assert str(caught.value) == (
-        f"{dataset.path}: has 5 layers, 6 were asked for. "
-        "Run: spdnn convert --neurons 13 --layers 6"
+        f"{dataset.path}: has 5 layers, 6 were asked for. Ask for 5 at most."
     )
 
 
@@ -412,14 +389,21 @@ def test_hdf5_that_is_no_dataset(tmp_path: Path) -> None:
         open_dataset(path)
 
 
-def test_a_newer_schema(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "hint"),
+    [
+        (3, "Update spdnn, or delete it and run spdnn convert."),
+        (1, "Delete it and run spdnn convert; write one of your own again."),
+    ],
+)
+def test_another_schema(tmp_path: Path, version: int, hint: str) -> None:
+    """An older one has certificates of another rule."""
     path = tmp_path / "data.h5"
-    changed(path, schema_version=2)
+    changed(path, schema_version=version)
     with pytest.raises(DataError) as caught:
         open_dataset(path)
     assert str(caught.value) == (
-        f"{path}: has schema version 2; this program reads up to 1. "
-        "Update spdnn, or delete it and run spdnn convert."
+        f"{path}: has schema version {version}; this program reads version 2. {hint}"
     )
 
 
@@ -432,7 +416,7 @@ def test_a_header_without_its_entries(tmp_path: Path) -> None:
         assert_damaged(path, lambda: open_dataset(path))
     changed(path)
     with h5py.File(path, "r+") as file:
-        del file["layers/official"]
+        del file["layers/sha256"]
     assert_damaged(path, lambda: open_dataset(path))
 
 

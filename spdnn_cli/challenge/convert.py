@@ -17,7 +17,6 @@ from spdnn_cli.locking import alone_at
 from spdnn_cli.network.dataset import (
     Dataset,
     extend_dataset,
-    layer_sha256,
     open_dataset,
     write_dataset,
 )
@@ -86,12 +85,12 @@ def _convert(
     present = open_dataset(path) if path.exists() else None
     if present is not None and all(present.provenance.get(k) == v for k, v in origin.items()):
         if present.layers < layers:
-            read, is_official = _layers_of(workspace, neurons, present.layers, layers, source)
+            read = _layers_of(workspace, neurons, present.layers, layers, source)
             progress = _count(report, "layers", layers - present.layers)
-            present = extend_dataset(path, read, layers, is_official, progress)
+            present = extend_dataset(path, read, layers, progress)
     else:
         features = _features_of(workspace, neurons, source, seed, threads, report)
-        read, is_official = _layers_of(workspace, neurons, 0, layers, source)
+        read = _layers_of(workspace, neurons, 0, layers, source)
         provenance = origin | {
             "program": f"spdnn {__version__}",
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -104,7 +103,6 @@ def _convert(
             layers,
             problem.YMAX,
             provenance,
-            is_official,
             _count(report, "layers", layers),
         )
     workspace.remember(neurons)
@@ -169,13 +167,11 @@ def _features_of(
 
 def _layers_of(
     workspace: Workspace, neurons: int, first: int, last: int, source: str
-) -> tuple[Iterator[tuple[int, FoldedLayer]], Callable[[int, str], bool]]:
-    """Layers first..last-1 with their numbers, and the test whether one is the challenge's own."""
+) -> Iterator[tuple[int, FoldedLayer]]:
+    """Layers first..last-1, each with its number from 0."""
     if source != "tsv":
-        return enumerate(official_layers(neurons, first, last), first), lambda number, sha256: True
-    official = [layer_sha256(layer) for layer in official_layers(neurons, 0, last)]
-    read = _tsv_layers(raw_files.network(workspace.raw, neurons, last), neurons, first, last)
-    return read, lambda number, sha256: official[number] == sha256
+        return enumerate(official_layers(neurons, first, last), first)
+    return _tsv_layers(raw_files.network(workspace.raw, neurons, last), neurons, first, last)
 
 
 def _tsv_layers(

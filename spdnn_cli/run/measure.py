@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spdnn_cli import __version__, cores, machine, problem
+from spdnn_cli.challenge.official import official_depth
 from spdnn_cli.engines.protocol import Inference, Progress
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
@@ -142,7 +143,10 @@ def _measured(
     layers = dataset.layers if options.layers is None else options.layers
     images = dataset.images if options.images is None else options.images
     inference = _joined([outcome.inference for outcome in outcomes])
+    end_to_end = machine.seconds_since_start()  # what follows is no part of the run
     truth = known_truth(workspace, dataset, layers, min(images, dataset.images))
+    if truth is None:
+        dataset.check(layers)  # the record names its checksums
     wrong = _difference(inference.categories, truth, dataset.images)
     of_first_pass = inference.categories[inference.categories < dataset.images]
     timings = _timings(outcomes, gather)
@@ -184,7 +188,7 @@ def _measured(
         "workers": [_worker(outcome) for outcome in outcomes],
         "machine": machine.describe() | {"cuda": first.cuda},
     }
-    timings["end_to_end"] = machine.seconds_since_start()
+    timings["end_to_end"] = end_to_end
     record["peak_memory_bytes"] = max(outcome.peak_memory_bytes for outcome in outcomes)
     lifetimes = _lifetimes(outcomes, options, dataset, images)
     return Measured(record, of_first_pass, lifetimes, first.choice.no_gpu)
@@ -332,7 +336,7 @@ def _provenance(workspace: Workspace, dataset: Dataset, layers: int) -> dict[str
         # Below `data_dir` by its name, so that the folders can be moved.
         "file": path.name if path.parent == workspace.data_dir.resolve() else str(path),
         "official_inputs": official_inputs,
-        "official_network": dataset.official_layers >= layers,
+        "official_network": official_depth(dataset, layers) == layers,
         "features_sha256": dataset.features_sha256,
         "network_sha256": dataset.network_sha256(layers),
     }
