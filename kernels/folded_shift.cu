@@ -62,9 +62,12 @@ constexpr int ROW = LANES * WORDS;  // words of a group of inputs
 constexpr int IMAGE_WORDS = GROUPS * ROW;
 // Where several images share a warp, its lanes would read words from as many places as there are
 // images, and so would the next read of the same lines. The words go through shared memory then, read
-// in order; images lie so that their lanes use different banks.
-constexpr bool STAGED = IMAGES_PER_WARP > 1 && IMAGE_WORDS % WARP == 0;
+// in order; images lie so that their lanes use different banks. That needs images of whole warps of
+// words, and room: a block has 48 KiB of shared memory without asking for more.
 constexpr int STAGED_STRIDE = IMAGE_WORDS + ROW;
+constexpr int MOST_STAGED_BYTES = 47 << 10;  // the rest is for the constants of the layers
+constexpr bool STAGED = IMAGES_PER_WARP > 1 && IMAGE_WORDS % WARP == 0 &&
+                        THREADS / WARP * IMAGES_PER_WARP * STAGED_STRIDE * 4 <= MOST_STAGED_BYTES;
 constexpr int STAGED_WORDS = STAGED ? IMAGES_PER_WARP * STAGED_STRIDE : 1;  // of a warp
 
 // The constants of the layers, in units.
@@ -74,6 +77,18 @@ struct Layers {
   short lanes[MOST_LAYERS];  // of the further layers: lanes to the partner
   short ymax;
 };
+
+// What a block keeps in shared memory.
+struct Block {
+  Layers layers;
+  int died[MOST_LAYERS];  // images that died in each layer
+  unsigned staged[THREADS / WARP][STAGED_WORDS];
+};
+
+__device__ inline Block& shared_of_block() {
+  __shared__ Block block;
+  return block;
+}
 
 __device__ inline unsigned twice(short value) { return (unsigned short)value * 0x10001u; }
 
@@ -260,11 +275,10 @@ template <int FIRST, int... NEAR>
 __global__ void __launch_bounds__(THREADS)
     shift_images(const unsigned* bits, int images, const Layers* constants, int rows, int* died,
                  unsigned* pool, int* pool_image, int* pool_count) {
-  __shared__ Layers layers;
-  __shared__ int block_died[MOST_LAYERS];
-  __shared__ unsigned staged[THREADS / WARP][STAGED_WORDS];
-  if (threadIdx.x == 0) layers = *constants;
-  if (threadIdx.x < MOST_LAYERS) block_died[threadIdx.x] = 0;
+  Block& block = shared_of_block();
+  const Layers& layers = block.layers;
+  if (threadIdx.x == 0) block.layers = *constants;
+  if (threadIdx.x < MOST_LAYERS) block.died[threadIdx.x] = 0;
   __syncthreads();
   const unsigned ymax = twice(layers.ymax);
 
@@ -275,26 +289,25 @@ __global__ void __launch_bounds__(THREADS)
     bool lives = image < images;
 
     unsigned plane[PLANES][WORDS], pair[REGISTERS];
-    const unsigned* from = bits + (size_t)first * IMAGE_WORDS;
     if constexpr (STAGED) {
-      unsigned* of_warp = staged[threadIdx.x / WARP];
-      stage_bits(from, min(images - first, IMAGES_PER_WARP), of_warp);
+      unsigned* of_warp = block.staged[threadIdx.x / WARP];
+      stage_bits(bits + (size_t)first * IMAGE_WORDS, min(images - first, IMAGES_PER_WARP), of_warp);
       count_bits(of_warp + own * STAGED_STRIDE, plane);
-    } else {
-      count_bits(from, plane);
+    } else {  // lanes without an image read the last one, and throw it away
+      count_bits(bits + (size_t)min(image, images - 1) * IMAGE_WORDS, plane);
     }
     first_layer<FIRST>(plane, twice(layers.bias[0]), ymax, pair);
-    look_for_life(layers, 0, rows, lives, pair, block_died);
+    look_for_life(layers, 0, rows, lives, pair, block.died);
     if constexpr (sizeof...(NEAR) > 0)
-      near_layers<1, NEAR...>(layers, rows, lives, pair, block_died);
+      near_layers<1, NEAR...>(layers, rows, lives, pair, block.died);
     for (int layer = layers.near; layer < layers.layers && __any_sync(ALL_LANES, lives); ++layer) {
       far_layer(layers.lanes[layer], twice(layers.bias[layer]), ymax, pair);
-      look_for_life(layers, layer, rows, lives, pair, block_died);
+      look_for_life(layers, layer, rows, lives, pair, block.died);
     }
     if (__any_sync(ALL_LANES, lives))
       write_to_pool(image, rows, pair, lives, pool, pool_image, pool_count);
   }
   __syncthreads();
-  if (threadIdx.x < MOST_LAYERS && block_died[threadIdx.x] > 0)
-    atomicAdd(&died[threadIdx.x], block_died[threadIdx.x]);
+  if (threadIdx.x < MOST_LAYERS && block.died[threadIdx.x] > 0)
+    atomicAdd(&died[threadIdx.x], block.died[threadIdx.x]);
 }

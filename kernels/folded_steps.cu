@@ -163,7 +163,8 @@ __device__ inline unsigned run_layer(const Program& program, const Step& step, c
 __device__ inline void run_images(const Program& program, const Extent& extent,
                                   const Outcome& outcome, int number, unsigned running,
                                   Values* values, Values* other, unsigned* seen) {
-  Step step = program.steps[extent.first];
+  Step step;  // there is none where the shift layers are all that is prepared
+  if (extent.first < extent.prepared) step = program.steps[extent.first];
   unsigned survive = 0;
   for (int layer = extent.first; layer < extent.prepared && running; ++layer) {
     if (threadIdx.x == 0) seen[(layer + 1) % 3] = 0;

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,31 +28,48 @@ HINTS = {
 }
 """What may help where a file cannot be written, by the number of the system's error."""
 
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What a system answers where the user may not read or write."""
+
+
+def link_target(path: Path) -> Path:
+    """The file to write for `path`: what it points to, where it is a symbolic link."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give `path` + ".part" to write to; it takes the name `path` when the block ends well.
+    """Give a file beside `path` to write to; it takes the name `path` when the block ends well.
 
-    Missing folders are made. On any failure the part is removed, and a file that was at `path`
-    before stays as it was.
+    Its name is `path`, a random word and ".part": processes that write the same file do not meet.
+    Missing folders are made. A symbolic link stays one: the file that it points to is written. On
+    any failure the part is removed, and a file that was at `path` before stays as it was.
 
     Raises:
         DataError: the file cannot be written. An OSError that names another file is not about
             this one, and passes through.
     """
-    part = path.with_name(path.name + ".part")
+    target = link_target(path)
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        os.replace(part, path)
+        os.replace(part, target)
     except OSError as error:
         # A full disk is noticed by a write, and the error of a write names no file.
-        ours = {str(None), str(part), *map(str, path.parents)}
+        ours = {str(None), str(part), *map(str, target.parents)}
         if str(error.filename) not in ours:
             raise
         raise _not_written(path, error) from error
     finally:
         with suppress(OSError):
+            part.unlink()
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what processes that were killed have left of `path`; only where none writes it."""
+    with suppress(OSError):
+        for part in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
             part.unlink()
 
 

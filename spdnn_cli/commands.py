@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spdnn_cli import machine, nvidia, problem
 from spdnn_cli.atomic import check_folder
+from spdnn_cli.challenge import raw_files
 from spdnn_cli.challenge.convert import (
     DEFAULT_SEED,
     SOURCES,
@@ -19,7 +20,7 @@ from spdnn_cli.challenge.convert import (
 from spdnn_cli.cores import available_cores
 from spdnn_cli.engines.protocol import EngineOptions, LayerProgress
 from spdnn_cli.engines.registry import create, find
-from spdnn_cli.errors import DataError, DeviceError, ResultError
+from spdnn_cli.errors import DataError, DeviceError, FewerLayersError, ResultError
 from spdnn_cli.network.dataset import Dataset, open_dataset
 from spdnn_cli.results.record import Device, Record, Status
 from spdnn_cli.results.store import LOCAL, Result, Store
@@ -81,6 +82,9 @@ def convert_from(
     if seed is None and source == made.get("source"):
         seed = made.get("seed")
     if source not in SOURCES:
+        fault = raw_files.fault(workspace.raw, neurons)
+        if fault is not None:
+            raise fault
         raise DataError(
             f"there is nothing to convert for N={neurons} below {workspace.raw}",
             hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
@@ -285,7 +289,16 @@ def _find_dataset(
         outdated = made.get("source") == "synthetic" and source in ("mnist", "tsv")
         if not outdated and (seed is None or made.get("seed") == seed):
             return dataset
+    layers = options.layers or problem.LAYERS[-1]
+    if layers > problem.LAYERS[-1]:
+        raise DataError(
+            f"the official networks have {problem.LAYERS[-1]} layers, {layers} were asked for",
+            hint="Name a dataset of your own with --dataset; it may have more.",
+        )
     if source is None:
+        fault = raw_files.fault(workspace.raw, neurons)
+        if fault is not None:  # digits would hide that the data cannot be used
+            raise fault
         source = "synthetic"
         tell.note(
             "No dataset here: drawing synthetic digits for the official network. "
@@ -293,18 +306,34 @@ def _find_dataset(
         )
     else:
         tell.note(f"Converting N={neurons} from {source} into {path}, once.")
-    layers = max(options.layers or 0, problem.LAYERS[-1])
     with stopwatch.stage("convert"):
+        return _converted(workspace, neurons, source, options, tell)
+
+
+def _converted(
+    workspace: Workspace, neurons: int, source: str, options: RunOptions, tell: Callbacks
+) -> Dataset:
+    """The dataset of a problem, made now; with fewer layers, where these are enough."""
+
+    def make(layers: int) -> Dataset:
         return convert_from(
             workspace,
             neurons,
             layers,
             source,
-            seed,
+            options.seed,
             threads=options.threads,
             progress=tell.conversion,
             note=tell.note,
         )
+
+    try:
+        return make(max(options.layers or 0, problem.LAYERS[-1]))
+    except FewerLayersError as short:
+        if short.layers < (options.layers or 1):
+            raise
+        tell.note(f"{short.path} holds the first {short.layers} layers: these are converted.")
+        return make(short.layers)
 
 
 # ---- verify

@@ -135,11 +135,13 @@ def fetched(files: Sequence[FetchedFile]) -> None:
 
 def dataset(made: Dataset) -> None:
     """A dataset after its conversion."""
+    from spdnn_cli.challenge.official import official_depth
+
     table = _pairs("Dataset")
-    table.add_row("file", one_line(str(made.path)))
+    table.add_row("file", _as_written(str(made.path)))
     table.add_row("neurons, layers, images", f"{made.neurons}, {made.layers}, {made.images}")
     table.add_row("source", str(made.provenance.get("source", "unknown")))
-    table.add_row("layers equal to the challenge's", f"{made.official_layers} of {made.layers}")
+    table.add_row("layers equal to the challenge's", f"{official_depth(made)} of {made.layers}")
     table.add_row("size", f"{made.path.stat().st_size / 1e6:.1f} MB")
     _out().print(table)
 
@@ -193,8 +195,7 @@ def _configuration(record: Record) -> list[tuple[str, str]]:
         ("inputs, network", f"{inputs}, {network} (from {data.source})"),
         (
             "engine",
-            f"{record.engine} on {record.device}, {record.threads} threads; "
-            f"{record.engine_reason}",
+            f"{record.engine} on {record.device}, {record.threads} threads; {record.engine_reason}",
         ),
         *record.engine_options.items(),
         *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),
@@ -375,6 +376,12 @@ def _pairs(title: str) -> RichTable:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     return table
+
+
+def _as_written(text: str) -> str:
+    """On one line, with escapes for what stdout cannot hold, so that a table's lines stay even."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return one_line(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _quiet() -> bool:

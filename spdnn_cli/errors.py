@@ -6,6 +6,8 @@ Everything else that escapes is a defect of spdnn.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 
@@ -45,12 +47,59 @@ class SpdnnError(Exception):
         super().__init__(one_line(f"{where}{what}." + (f" {hint}" if hint else "")))
 
 
+NO_THREAD = "can't start new thread"
+"""What Python says where the system lets it start no thread."""
+
+
+def explained(error: BaseException) -> str | None:
+    """What a failure of the machine is, in one line; None: it is another failure."""
+    if isinstance(error, MemoryError):
+        return f"there is too little memory. {error}".rstrip()
+    if is_limit_on_threads(error):
+        return _too_many("thread")
+    if isinstance(error, OSError):
+        # Python says it in other words where an output takes no more.
+        if error.errno == errno.EAGAIN and error.strerror == os.strerror(errno.EAGAIN):
+            return _too_many("process")
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror or error}."
+    return None
+
+
+def is_limit_on_threads(error: BaseException) -> bool:
+    """Whether Python was let start no thread."""
+    return isinstance(error, RuntimeError) and str(error).startswith(NO_THREAD)
+
+
+def _too_many(what: str) -> str:
+    return (
+        f"no further {what} can be started: a limit on processes or on memory is reached. "
+        "Raise it (ulimit -u, ulimit -v, or the container's), or give fewer --threads or --workers."
+    )
+
+
 class FetchError(SpdnnError):
     """A download that cannot be completed or does not hold what it should."""
 
 
 class DataError(SpdnnError):
     """An input file that is damaged, of another problem, or not what it says."""
+
+
+class FewerLayersError(DataError):
+    """A network that is whole as far as it goes, and holds fewer layers than asked for.
+
+    Attributes:
+        layers: how many layers it holds, from the first on without a gap.
+    """
+
+    def __init__(self, what: str, layers: int, path: Path) -> None:
+        if layers:
+            hint = f"It serves --layers {layers} and less; for more, bring the others."
+        else:
+            hint = "Bring the missing layers, or take --from mnist or synthetic."
+        super().__init__(what, hint=hint, path=path)
+        self.layers = layers
 
 
 class DeviceError(SpdnnError):

@@ -53,6 +53,31 @@ FEATURES_SHA256 = {
 """SHA-256 of the official inputs, 60,000 packed rows (`network.Features`): regenerated from MNIST,
 with the official number of non-zeros for every N."""
 
+NETWORK_SHA256 = {
+    1024: {
+        120: "caf08aa6e87bba7da8c0ca9d3ad509373da69c239b65e17b3eaa39389f252415",
+        480: "c25e197dfad3e18bf5a152fb38bd7d254dc57a56e4570ee53eca959cbf28801c",
+        1920: "3e23482432556467cb47d16ab80e46ac896011312ffd9eac43ad07e53590c7d1",
+    },
+    4096: {
+        120: "67e0493e9c1806bfeac4a4555851291ed623e9e19dad6f7cab13950ebc57f353",
+        480: "85e99ae57fc0c05095a23ce1d4b3a7e405aea136f8fa8cd58be2332c4a1fafd2",
+        1920: "83e2b7c50f8f60693dd33de43b2b66b9f6a92cf041bc9bc21b2a50959f8c1f35",
+    },
+    16384: {
+        120: "9108427ccb61eb7db334e6b99777d4677cdc2bd9ae04c34063669aaaf509ef0a",
+        480: "4ba3396d13ab20a10e23d264094b003d74d9a5f34dfdc622db075c2c37ca3b5b",
+        1920: "c4e9fcdd2601233b26878e7d65259c9d4246741164462252147e2f0d9e500f41",
+    },
+    65536: {
+        120: "246a8b76a64e227e5f6e1084d49c8c7ff3860ccdd7687defc117d9927f468a68",
+        480: "e5e95b5cb36fd2a38ff3e619137c873c807ddc37bbdfa8bbf809a63e3991f5a9",
+        1920: "69a0c4442662ee3dcc1888025e31c30f09f498a161b81bbc1598bccf3a830c15",
+    },
+}
+"""SHA-256 of the official network's first layers (`Dataset.network_sha256`), by N and L, computed
+from its regenerated layers."""
+
 _DIGITS_1024 = "078501b054d4f16b9cb1c1012dc827e3881bcac0d286eab14e2a47b22a9c695e"
 _ANSWER_1024 = (1779, "091bdd7244e7749f3315f25b624eb445b116b0c4cf699f454b7e2f98c60a3279")
 SYNTHETIC_ANSWERS: dict[tuple[str, int], tuple[int, str]] = {

@@ -7,10 +7,10 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 
-STAGES = ("read", "prepare", "compile", "upload", "infer", "gather")
-"""read: disk to host. prepare: fold, tile. compile: Numba or NVRTC. upload: host to device.
-infer: the challenge's number, features on the device to categories on the host. gather: the
-categories of all processes."""
+STAGES = ("convert", "read", "prepare", "compile", "upload", "infer", "gather")
+"""convert: from raw files, or from none, to a dataset, where a run makes it. read: disk to host.
+prepare: fold, tile. compile: Numba or NVRTC. upload: host to device. infer: the challenge's number,
+features on the device to categories on the host. gather: the categories of all processes."""
 
 
 class Stopwatch:

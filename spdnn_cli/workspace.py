@@ -32,6 +32,8 @@ class Workspace:
 
     def remember(self, neurons: int) -> None:
         """Note which problem was fetched or converted last."""
+        if self.last_neurons() == neurons:
+            return  # a folder that is only read needs no writing
         with written_aside(self._note) as part:
             part.write_text(json.dumps({"neurons": neurons}))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,19 +30,28 @@ def challenge() -> Path:
 
 
 @pytest.fixture
-def with_gpus(tmp_path: Path) -> Callable[[int], dict[str, str]]:
-    """Makes an environment in which `nvidia-smi` lists so many GPUs; CUDA finds none of them."""
-    if os.name == "nt":
-        pytest.skip("the stand-in for nvidia-smi is a shell script")
-    program = tmp_path / "stand-in" / "nvidia-smi"
+def with_gpus(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Makes an environment in which NVML and CuPy are stand-ins; CUDA finds no GPU.
 
-    def environment(present: int) -> dict[str, str]:
-        program.parent.mkdir()
-        listed = "".join(f"echo NVIDIA Card, GPU-{k}, 570.1\n" for k in range(present))
-        program.write_text(f"#!/bin/sh\n{listed}exit {0 if present else 9}\n")
-        program.chmod(0o755)
-        path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
+    The environment of `with_gpus(2)` has two GPUs, GPU-0 and GPU-1. `driver` is the stand-in's
+    JSON, as tests/stand_ins/pynvml.py reads it, in place of that; `cupy` is the source of a module,
+    None: CuPy is not installed.
+    """
+    stand_ins = Path(__file__).parent / "stand_ins"
+
+    def environment(
+        present: int = 0, driver: dict[str, Any] | None = None, cupy: str | None = ""
+    ) -> dict[str, str]:
+        gpus = [{"name": "NVIDIA Card", "uuid": f"GPU-{k}"} for k in range(present)]
+        told = driver or ({"gpus": gpus} if present else {"failure": "LibraryNotFound"})
+        paths = [str(stand_ins)]
+        if cupy is not None:
+            folder = tmp_path / "stand-in"
+            folder.mkdir()
+            (folder / "cupy.py").write_text(cupy)
+            paths.append(str(folder))
+        paths += [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         kept = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-        return kept | {"PATH": path}
+        return kept | {"PYTHONPATH": os.pathsep.join(paths), "STAND_IN_NVML": json.dumps(told)}
 
     return environment

@@ -13,6 +13,7 @@ from spdnn_cli.network.fold import fold, make_network
 from spdnn_cli.network.layers import Features, FoldedLayer, Layer, Network
 
 Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
 
 YMAX = 32.0
 
@@ -162,3 +163,134 @@ def float_features(values: Iterable[Iterable[float]]) -> Features:
     """Inputs (images, neurons) as float32."""
     array = np.array(values, np.float32)
     return Features(array, array.shape[1])
+
+
+# --- layers between copies of nodes, as the challenge's networks have them -----------------------
+
+MOST_NODES, MOST_COPIES = 512, 32
+SHIFT_WIDTHS = [32, 64, 128, 256, 512]
+"""Nodes whose shift layers kernels/folded_shift.cu can run; 8 to 512 others go to other kernels."""
+NODE_YMAX = 4.0
+"""YMAX of networks of nodes: all sums of theirs are multiples of 2^-12 below 2^12, so float32 holds
+them exactly, and no rounding decides whether an image lives."""
+
+
+def sums_layer(input_class: Ints, terms: Ints, weight: float, bias: float) -> Layer:
+    """A layer whose output j reads all inputs of the classes `terms[j]` (outputs, some).
+
+    `input_class` is (inputs). Class -1 is none, on both sides.
+    """
+    reads = np.zeros((len(terms), len(input_class)), np.bool_)
+    for term in terms.T:
+        reads |= (term[:, None] == input_class) & (term[:, None] >= 0)
+    targets, sources = np.nonzero(reads)
+    weights = np.full(len(sources), weight)
+    return Layer.from_edges(len(input_class), len(terms), sources, targets, weights, bias)
+
+
+def shift_layer(
+    nodes: int, copies: int, shift: int, weight: float, bias: float, outputs: int, rows: int = 0
+) -> Layer:
+    """A layer whose output j reads all `copies` of the nodes j mod `rows` and that + `shift`.
+
+    rows: nodes of the outputs; 0: as many as before.
+    """
+    own = np.arange(outputs) % (rows or nodes)
+    terms = np.stack([own, (own + shift) % nodes], axis=1)
+    return sums_layer(np.arange(nodes * copies) % nodes, terms, weight, bias)
+
+
+def permutation_layer(random: np.random.Generator, neurons: int, bias: float) -> Layer:
+    """A layer in which each output neuron is one input neuron, and each input neuron one output."""
+    sources = random.permutation(neurons)
+    return Layer.from_edges(neurons, neurons, sources, np.arange(neurons), np.ones(neurons), bias)
+
+
+def some_images(
+    random: np.random.Generator, images: int, neurons: int, bits: bool = True
+) -> Features:
+    """Inputs of 0 and 1, or of eighths up to 4; few are not zero in some images."""
+    on = random.random((images, neurons)) < 0.5 * random.random((images, 1)) ** 2
+    if bits:
+        return bit_features(on)
+    return float_features(on * random.integers(1, 33, on.shape) / 8)
+
+
+@st.composite
+def node_problems(draw: st.DrawFn, most_neurons: int) -> tuple[list[Layer], Features]:
+    """Shift layers on copies of 8 to 512 nodes, then layers of any kind; 1 to 400 images.
+
+    The outcome is the same in any order of additions (`NODE_YMAX`).
+    """
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    for_shifts = draw(st.booleans())  # what kernels/folded_shift.cu can run: 3 copies or more
+    nodes = draw(st.sampled_from(SHIFT_WIDTHS) if for_shifts else st.integers(8, MOST_NODES))
+    fewest, most = (3, 31) if for_shifts else (1, MOST_COPIES)
+    copies = draw(st.integers(fewest, max(fewest, min(most, most_neurons // nodes))))
+    neurons = nodes * copies
+    shifts = draw(st.integers(1 if for_shifts else 0, 7))
+    layers = list(_shift_layers(draw, random, nodes, copies, shifts, most_neurons))
+    kinds = draw(st.lists(st.sampled_from(list(_FURTHER)), min_size=not layers, max_size=3))
+    width = layers[-1].outputs if layers else neurons
+    for kind in kinds:
+        layers.append(_FURTHER[kind](random, width))
+        width = layers[-1].outputs
+    images = draw(st.one_of(st.integers(1, 70), st.integers(1, 400)))
+    are_bits = for_shifts or draw(st.booleans())
+    return layers, some_images(random, images, neurons, are_bits)
+
+
+def _shift_layers(
+    draw: st.DrawFn,
+    random: np.random.Generator,
+    nodes: int,
+    copies: int,
+    count: int,
+    most_neurons: int,
+) -> Iterator[Layer]:
+    """So many on copies of the nodes; the last may have fewer nodes."""
+    after = draw(st.sampled_from([k for k in (1, 2, 4) if k * nodes <= max(nodes, most_neurons)]))
+    is_regular, narrows = draw(st.booleans()), draw(st.booleans())
+    for k in range(count):
+        shift = 1 << k if is_regular else int(random.integers(1, nodes))
+        rows = max(1, nodes // 2) if narrows and k == count - 1 > 0 else nodes
+        weight = random.choice([1 / 4, 1 / 8, 1 / 16]) if k == 0 else 1 / after
+        bias = random.choice([-1 / 4, -1 / 8, 0])
+        yield shift_layer(
+            nodes, after if k else copies, shift % nodes or 1, weight, bias, rows * after, rows
+        )
+
+
+def _pairs_layer(random: np.random.Generator, inputs: int) -> Layer:
+    """Sums over classes of inputs, then one or two of them to an output."""
+    classes = int(random.integers(1, inputs + 1))
+    input_class = random.integers(-1, classes, inputs)
+    if random.random() < 0.5:
+        input_class = np.arange(inputs) % classes
+    rows = int(random.integers(1, 257))
+    terms = random.integers(0, classes, (rows, 2))
+    return sums_layer(input_class, terms, random.choice([1 / 4, 1 / 2, 1]), -1 / 8)
+
+
+def _random_layer(random: np.random.Generator, inputs: int) -> Layer:
+    """A few edges of different weights to an output, or none."""
+    outputs = int(random.integers(1, 257))
+    matrix = np.zeros((outputs, inputs))
+    for _ in range(int(random.integers(1, 6))):
+        columns = random.integers(0, inputs, outputs)
+        matrix[np.arange(outputs), columns] = random.choice([-1, -0.5, 0, 0.5, 1], outputs)
+    return layer_of(matrix, random.choice([-0.5, -0.25, 0, 0.25], outputs))
+
+
+def _one_class_layer(random: np.random.Generator, inputs: int) -> Layer:
+    """All inputs to each output: a core of one class."""
+    outputs = np.zeros((int(random.integers(1, 65)), 1), np.int64)
+    return sums_layer(np.zeros(inputs, np.int64), outputs, 1 / 4, random.choice([-2, -1 / 4]))
+
+
+_FURTHER = {
+    "permuted": lambda random, width: permutation_layer(random, width, -1 / 8),
+    "pairs": _pairs_layer,
+    "random": _random_layer,
+    "one class": _one_class_layer,
+}

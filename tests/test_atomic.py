@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def test_file_appears_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "file.tsv"
     with written_aside(path) as part:
         part.write_bytes(b"new")
-        assert part == Path(f"{path}.part")
+        assert part.parent == path.parent
+        assert re.fullmatch(r"file\.tsv\.[0-9a-f]{8}\.part", part.name)
         assert not path.exists()
     assert path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
@@ -120,11 +122,27 @@ def test_folder_cannot_be_made(tmp_path: Path, name: str, reason: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_part_cannot_be_opened(tmp_path: Path) -> None:
-    (tmp_path / "file.part").mkdir()
-    with pytest.raises(DataError) as caught, written_aside(tmp_path / "file") as part:
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with written_aside(path) as first, written_aside(path) as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert path.read_bytes() == b"first"  # the last one to end
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_link_stays_a_link(tmp_path: Path, there: bool) -> None:
+    target, link = tmp_path / "disk" / "file", tmp_path / "file"
+    link.symlink_to(target)
+    if there:
+        target.parent.mkdir()
+        target.write_bytes(b"old")
+    with written_aside(link) as part:
         part.write_bytes(b"new")
-    assert caught.value.what == "cannot be written (Is a directory)"
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert list(target.parent.iterdir()) == [target]
 
 
 # ---- folders, before the work

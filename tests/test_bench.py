@@ -21,7 +21,7 @@ from spdnn_cli.bench import suite_run as benching
 from spdnn_cli.bench.suite import DEFAULT_TIME_LIMIT, Suite, SuiteFile, find
 from spdnn_cli.bench.suite_run import Bench, Outcome
 from spdnn_cli.cli import infer
-from spdnn_cli.errors import BenchError
+from spdnn_cli.errors import BenchError, one_line
 from spdnn_cli.network.dataset import write_dataset
 from spdnn_cli.network.fold import fold
 from spdnn_cli.workspace import Workspace
@@ -565,7 +565,7 @@ def test_what_this_machine_cannot_run_is_skipped(folder: Folder) -> None:
 def test_more_gpus_than_there_are(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, engine: dict[str, Any], wanted: int
 ) -> None:
-    monkeypatch.setattr(benching.machine, "gpus", lambda: ())
+    monkeypatch.setattr(benching.nvidia, "gpus", lambda: ())
     folder.write([engine], threads=1)
     text = (folder.path / "bench.yaml").read_text().replace('"device": "cpu", ', "")
     (run,) = suite_of(text).runs
@@ -610,3 +610,47 @@ def test_time_left_is_that_of_the_runs_so_far(folder: Folder) -> None:
     first = bench.pending[0]
     bench._settled[first] = Outcome(first, "done", seconds=30.0)
     assert bench.seconds_left() == 2 * 30.0
+
+
+# ---- folders and modules of any name
+
+
+def test_modules_in_the_current_folder_are_not_imported(folder: Folder) -> None:
+    for name in ("random", "json", "numpy", "click", "psutil", "yaml"):
+        (folder.path / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user')")
+    folder.write([CPU])
+
+    code, _, err = folder.bench("s")
+
+    assert (code, len(folder.made())) == (0, 1), err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are not to be had everywhere")
+@pytest.mark.parametrize(
+    "name", ["-dash", "two\nlines", os.fsdecode(b"no \xff UTF-8"), "däta"], ids=ascii
+)
+def test_folders_of_any_name(folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPDNN_RESULTS_DIR", name)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    folder.write([CPU])
+
+    for state in ("done in", f"done before, {one_line(name)}".encode("ascii", "backslashreplace")):
+        code, _, err = folder.bench("s")
+        assert code == 0, err
+        assert (state if isinstance(state, str) else state.decode()) in err[0]
+    assert len(list((folder.path / name).glob("*/n*.json"))) == 1
+
+
+def test_results_that_cannot_be_written_stop_a_suite_before_its_runs(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPDNN_RESULTS_DIR", "own.h5/results")  # below a file
+    folder.write([ENDLESS])
+
+    code, out, err = folder.bench("s")
+
+    assert (code, out, len(err)) == (1, "", 1)
+    assert err[0].startswith("error: own.h5/results/")
+    assert err[0].endswith(
+        ": cannot be written (Not a directory). A file is where a folder must be."
+    )

@@ -26,6 +26,8 @@ import numpy as np
 import pytest
 
 from spdnn_cli import cli, problem
+from spdnn_cli.challenge.official import official_depth
+from spdnn_cli.errors import one_line
 from spdnn_cli.network.dataset import open_dataset, write_dataset
 from spdnn_cli.network.fold import fold
 from spdnn_cli.network.layers import Features, Layer
@@ -473,7 +475,7 @@ def test_closed_stream_is_no_error(spdnn: Spdnn, words: list[str], closed: str) 
 )
 def test_devices_that_are_not_there(
     empty: Spdnn,
-    with_gpus: Callable[[int], dict[str, str]],
+    with_gpus: Callable[..., dict[str, str]],
     present: int,
     words: list[str],
     message: str,
@@ -486,7 +488,7 @@ def test_devices_that_are_not_there(
 
 
 def test_a_device_that_is_named_twice(
-    empty: Spdnn, with_gpus: Callable[[int], dict[str, str]]
+    empty: Spdnn, with_gpus: Callable[..., dict[str, str]]
 ) -> None:
     environment = with_gpus(2) | {"CUDA_VISIBLE_DEVICES": "1,GPU-1"}
     process = empty.start("infer", "--gpus", "2", stderr=subprocess.PIPE, env=environment)
@@ -561,7 +563,7 @@ def test_convert_adds_layers_and_keeps_what_is_there(spdnn: Spdnn) -> None:
     outcome = spdnn("convert", "--layers", "5")
     assert outcome.code == 0
     after = open_dataset(spdnn.dataset)
-    assert (after.layers, after.official_layers) == (5, 5)
+    assert (after.layers, official_depth(after)) == (5, 5)
     assert after.features_sha256 == before.features_sha256
     assert after.network_sha256(3) == three
     assert after.provenance == before.provenance
@@ -627,14 +629,15 @@ def test_tsv_and_back_is_the_same_dataset(spdnn: Spdnn, empty: Spdnn) -> None:
     before, after = open_dataset(spdnn.dataset), open_dataset(empty.dataset)
     assert after.features_sha256 == before.features_sha256
     assert after.network_sha256(3) == before.network_sha256(3)
-    assert (after.layers, after.official_layers) == (3, 3)
+    assert (after.layers, official_depth(after)) == (3, 3)
     assert after.provenance["files"] == {
         path.relative_to(raw).as_posix(): path.stat().st_size for path in (images, archive)
     }
 
     content = empty.dataset.read_bytes()
     assert empty.fails("convert", "--layers", "5") == (
-        f"{archive}: 2 of 5 layers missing: 4, 5. Delete it and run `spdnn fetch` again."
+        f"{archive}: 2 of 5 layers missing: 4, 5. "
+        "It serves --layers 3 and less; for more, bring the others."
     )
     assert empty.dataset.read_bytes() == content
 
@@ -711,7 +714,7 @@ def replace_by_another_format(path: Path) -> None:
     ("damage", "message"),
     [
         (cut_off, "is damaged or cut off ("),
-        (mark_newer, "has schema version 99; this program reads up to 1. Update spdnn"),
+        (mark_newer, "has schema version 99; this program reads version 2. Update spdnn"),
         (replace_by_another_format, "is an HDF5 file, but not a dataset of spdnn."),
     ],
 )
@@ -765,6 +768,51 @@ def test_dataset_of_ones_own(spdnn: Spdnn, tmp_path: Path) -> None:
     assert (again["verified"], again["difference"]) == (True, None)
     kept = Path(again["result"]).with_name(f"{Path(again['result']).stem}-categories.tsv")
     assert kept.read_text() == "1\n3\n"  # of the first pass
+
+
+def test_truth_that_is_not_there(spdnn: Spdnn) -> None:
+    assert spdnn.fails("verify", "--truth", "none.tsv") == (
+        "none.tsv: there is no such file. Name a categories file."
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        ("sparse-images-1024.tsv", "dnn/neuron1024.tar.gz: is missing; of N=1024 only the images"),
+        ("neuron1024/n1024-l1.tsv", "mnist/sparse-images-1024.tsv.gz: is missing; of N=1024 only"),
+        ("dnn/neuron1024.tar.gz.part", "dnn/neuron1024.tar.gz.part: has not come as a whole."),
+    ],
+)
+def test_half_of_the_data_is_not_passed_over(empty: Spdnn, there: str, missing: str) -> None:
+    path = empty.data / "raw" / there
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1\t1\t1\n")
+    for command in ("infer", "convert"):
+        message = empty.fails(command, "--neurons", "1024")
+        assert message.startswith(f"{empty.data}/raw/{missing}")
+
+
+def test_unpacked_files_serve_the_layers_that_they_hold(spdnn: Spdnn, empty: Spdnn) -> None:
+    raw = empty.data / "raw"
+    assert spdnn("convert", "--to", "tsv", raw).code == 0
+    images, archive = raw / problem.images_file(1024), raw / problem.archive_file(1024)
+    (raw / "sparse-images-1024.tsv").write_bytes(gzip.decompress(images.read_bytes()))
+    with tarfile.open(archive) as tar:
+        tar.extractall(raw)
+    images.unlink()
+    archive.unlink()
+
+    words = ["--neurons", "1024", "--layers", "2", "--images", "20", "--format", "json"]
+    inferred = empty("infer", *words, *QUICK)
+    assert inferred.code == 0, inferred.err
+    assert f"{raw}/neuron1024 holds the first 3 layers: these are converted." in inferred.err
+    record = inferred.json()
+    assert record["dataset"]["source"] == "tsv"
+    assert record["timings_s"]["convert"] > 0
+    before, after = open_dataset(spdnn.dataset), open_dataset(empty.dataset)
+    assert after.features_sha256 == before.features_sha256
+    assert after.network_sha256(3) == before.network_sha256(3)
 
 
 def test_dataset_that_is_not_there(empty: Spdnn) -> None:
@@ -1032,3 +1080,109 @@ def test_a_folder_that_cannot_be_listed_is_named(
         line = f"Warning: {private}: cannot be read (Permission denied). It is left out.\n"
         assert outcome.err.replace(line, "") == ""
         assert line in outcome.err
+
+
+# ---- names of folders
+
+
+ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+ODD_NAMES = [
+    pytest.param("däta – 日本", id="letters"),
+    pytest.param(os.fsdecode(b"not \xff UTF-8"), id="no UTF-8"),
+    pytest.param("two\nlines", id="line end"),
+    pytest.param("-dash", id="dash"),
+    pytest.param(" a  b ", id="spaces"),
+]
+
+
+def in_ascii(folder: Path, *words: str) -> Outcome:
+    """A command in a process whose streams hold ASCII alone."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spdnn_cli", *words],
+        cwd=folder, env=os.environ | ASCII, capture_output=True, check=False,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout.decode("ascii"), done.stderr.decode("ascii"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are not to be had everywhere")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_folders_of_any_name(made_once: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(made_once / "data", tmp_path / name)
+    shown = one_line(name).encode("ascii", "backslashreplace").decode("ascii")
+    folders = [f"--data-dir={name}", f"--results-dir={name}"]
+
+    made = in_ascii(tmp_path, *folders, "convert", "--layers", "3")
+    assert (made.code, made.err) == (0, "")
+    assert f" {shown}/neuron1024.h5 " in made.out
+    assert len({len(line) for line in made.out.splitlines()[1:]}) == 1
+
+    infer = ["infer", "--images", "10", *QUICK]
+    inferred = in_ascii(tmp_path, *folders, *infer, "--workers", "2", "--format", "json")
+    assert inferred.code == 0
+    assert f"Result file: {shown}/" in inferred.err.splitlines()[-1]
+    (result,) = (tmp_path / name).glob("*/n*.json")
+    assert json.loads(result.read_text()) == {"schema_version": 2} | inferred.json()
+
+    for words in (["verify"], ["verify", "--", f"{name}/{result.parent.name}/{result.name}"]):
+        verified = in_ascii(tmp_path, *folders, *words)
+        assert verified.code == 0
+        assert verified.out.startswith(f"{shown}/{result.parent.name}/{result.name}: N=1024,")
+    for form in ("table", "plain", "markdown", "csv", "json"):
+        assert in_ascii(tmp_path, *folders, "report", "--format", form).code == 0
+    written = in_ascii(tmp_path, *folders, "convert", "--to", "tsv", f"{name}/out")
+    assert written.out.splitlines()[0].startswith(f"Wrote {shown}/out/")
+
+    gone = in_ascii(tmp_path, *folders, "infer", "--dataset", f"{name}/gone.h5")
+    assert gone.code == 1
+    assert gone.err.startswith(f"error: {shown}/gone.h5: ")
+    assert len(gone.err.splitlines()) == 1
+    usage = in_ascii(tmp_path, *folders, "infer", "--engine", name)
+    assert (usage.code, usage.out) == (2, "")
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_the_home_folder_in_any_path(
+    spdnn: Spdnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setenv("HOME", str(spdnn.folder))
+    folders = ["--data-dir=~/data", "--results-dir=~/results"]
+    if how == "environment":
+        monkeypatch.setenv("SPDNN_DATA_DIR", "~/data")
+        monkeypatch.setenv("SPDNN_RESULTS_DIR", "~/results")
+        folders = []
+    infer = ["infer", "--images", "10", *QUICK, "--dataset=~/data/neuron1024.h5"]
+
+    assert run(*folders, *infer).code == 0
+    assert run(*folders, "convert", "--to", "tsv", "~/out").code == 0
+    assert run(*folders, "report", "--format", "csv").code == 0
+    result = next(path.name for path in spdnn.results.glob("*/n*.json"))
+    assert run(*folders, "verify", f"~/results/{machine_of(spdnn)}/{result}").code == 0
+    assert (spdnn.folder / "out").is_dir()
+    assert not list(tmp_path.rglob("~*"))
+
+
+def machine_of(spdnn: Spdnn) -> str:
+    return next(spdnn.results.iterdir()).name
+
+
+def test_a_mirror_in_the_home_folder(empty: Spdnn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(empty.folder))
+    message = empty.fails("fetch", "--mirror", "~/mirror")
+    assert str(empty.folder / "mirror") in message
+
+
+# ---- a user's own modules in the current folder
+
+SHADOWED = ("random", "json", "socket", "tempfile", "numpy", "click", "psutil", "pickle")
+
+
+@pytest.mark.parametrize("words", [["--workers", "2"], []], ids=["processes", "alone"])
+def test_modules_in_the_current_folder_are_not_imported(
+    spdnn: Spdnn, words: list[str], tmp_path: Path
+) -> None:
+    for name in SHADOWED if sys.version_info >= (3, 11) else ("random", "numpy", "click"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user')")
+
+    process = spdnn.start("infer", "--images", "10", *QUICK, *words, cwd=tmp_path)
+
+    assert process.wait(60) == 0

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import test_cuda_engines as on_gpu
+import test_shapes as shapes
 from cuda_on_cpu import cupy_on_cpu
 from cuda_on_cpu.compiler import LaunchError
 from hypothesis import given, settings
-from networks import problems
+from networks import node_problems, problems
 
 from spdnn_cli.engines.cuda import kernel_source
 from spdnn_cli.engines.cuda.gather_tables import GatherShape
@@ -155,6 +156,31 @@ def test_a_stream_of_images(device: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_values_that_do_not_fit_on_the_chip(device: Any) -> None:
     on_gpu.test_values_that_do_not_fit_on_the_chip(device)
+
+
+@pytest.mark.parametrize("case", shapes.SMALL)
+@pytest.mark.parametrize("name", on_gpu.CUDA_ENGINES)
+def test_networks_at_the_edges(device: Any, name: str, case: str) -> None:
+    shapes.check(name, *shapes.SMALL[case]())
+
+
+@pytest.mark.parametrize("name", on_gpu.CUDA_ENGINES)
+@settings(max_examples=20)
+@given(problem=node_problems(most_neurons=1024))
+def test_networks_of_any_width(
+    device: Any, name: str, problem: tuple[list[Layer], Features]
+) -> None:
+    shapes.check(name, *problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", on_gpu.CUDA_ENGINES)
+@settings(max_examples=300)
+@given(problem=node_problems(most_neurons=2048))
+def test_many_networks_of_any_width(
+    device: Any, name: str, problem: tuple[list[Layer], Features]
+) -> None:
+    shapes.check(name, *problem)
 
 
 def test_an_array_that_is_gone_is_missed(device: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +62,6 @@ def content(dataset: Dataset) -> dict[str, Any]:
     return {
         "header": (dataset.neurons, dataset.images, dataset.layers, dataset.ymax),
         "provenance": dataset.provenance,
-        "official": dataset.official_layers,
         "sha256": (dataset.features_sha256, dataset.network_sha256(dataset.layers)),
         "features": dataset.features().array.tobytes(),
         "tables": (network.keeps_saturated.tolist(), network.edges_by_layer.tolist()),
@@ -86,7 +87,6 @@ def test_what_was_written_is_read(tmp_path: Path, features: Features) -> None:
         assert dataset.path == path
         assert (dataset.neurons, dataset.images, dataset.layers) == (13, features.images, 5)
         assert (dataset.ymax, dataset.provenance) == (YMAX, PROVENANCE)
-        assert dataset.official_layers == 0
         assert dataset.features_sha256 == hashlib.sha256(features.array.tobytes()).hexdigest()
         read = dataset.features()
         assert (read.neurons, read.array.dtype) == (13, features.array.dtype)
@@ -182,21 +182,6 @@ def test_checksums_tell_layers_apart() -> None:
     assert len(set(sums)) == 3
 
 
-def test_official_layers_are_counted_from_the_first(tmp_path: Path) -> None:
-    def counted(are_official: list[bool]) -> int:
-        def is_official(number: int, sha256: str) -> bool:
-            assert sha256 == layer_sha256(LAYERS[number])
-            return are_official[number]
-
-        given = numbered(LAYERS)
-        path = tmp_path / "data.h5"
-        return write_dataset(path, BITS, given, 5, YMAX, {}, is_official).official_layers
-
-    assert counted([True] * 5) == 5
-    assert counted([True, True, False, True, True]) == 2
-    assert counted([False] * 5) == 0
-
-
 # --- extension ---------------------------------------------------------------------------------
 
 
@@ -204,18 +189,13 @@ def test_extended_or_written_at_once_is_the_same(tmp_path: Path) -> None:
     path, layers = tmp_path / "data.h5", list(official_layers(1024, 0, 20))
     features = Features(synthetic_features(1024, 20, 1), 1024)
 
-    def is_official(number: int, sha256: str) -> bool:
-        return number < 17
-
-    whole = write_dataset(
-        tmp_path / "whole.h5", features, numbered(layers), 20, YMAX, PROVENANCE, is_official
-    )
-    write_dataset(path, features, numbered(layers[:5]), 5, YMAX, PROVENANCE, is_official)
+    whole = write_dataset(tmp_path / "whole.h5", features, numbered(layers), 20, YMAX, PROVENANCE)
+    write_dataset(path, features, numbered(layers[:5]), 5, YMAX, PROVENANCE)
     written: list[int] = []
-    extend_dataset(path, numbered(layers[5:8], 5), 8, is_official, written.append)
-    extended = extend_dataset(path, reversed(numbered(layers[8:], 8)), 20, is_official)
+    extend_dataset(path, numbered(layers[5:8], 5), 8, written.append)
+    extended = extend_dataset(path, reversed(numbered(layers[8:], 8)), 20)
     assert content(extended) == content(open_dataset(path)) == content(whole)
-    assert extended.official_layers == 17
+    extended.check()
     assert written == [1, 2, 3]
 
 
@@ -224,12 +204,12 @@ def test_an_extension_must_be_whole_and_fit(tmp_path: Path) -> None:
     write(path, layers=LAYERS[:2])
     before = path.read_bytes()
     for number, depth, message in [
-        (3, 4, "layer 3 is missing (1 in all)."),
-        (2, 5, "layer 4 is missing (2 in all)."),
+        (3, 4, "layer 3 is missing (1 in all). Give"),
+        (2, 5, "layer 4 is missing (2 in all). Give"),
     ]:
-        with pytest.raises(DataError, match="^" + re.escape(message) + "$"):
+        with pytest.raises(DataError, match="^" + re.escape(f"{path}: {message}")):
             extend_dataset(path, [(number, LAYERS[number])], depth)
-    with pytest.raises(DataError, match=r"^layer 3 takes 7 inputs, but is given 20\.$"):
+    with pytest.raises(DataError, match=r"layer 3 takes 7 inputs, but is given 20\. A layer"):
         extend_dataset(path, [(2, LAYERS[3])], 3)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -254,7 +234,7 @@ def test_layers_must_be_whole_and_fit(
     path = tmp_path / "data.h5"
     with pytest.raises(DataError) as caught:
         write_dataset(path, BITS, layers, depth, YMAX, {})
-    assert str(caught.value) == message
+    assert str(caught.value).startswith(f"{path}: {message} ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -263,8 +243,7 @@ def test_more_layers_than_there_are(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         dataset.network(6)
     assert str(caught.value) == (
-        f"{dataset.path}: has 5 layers, 6 were asked for. "
-        "Run: spdnn convert --neurons 13 --layers 6"
+        f"{dataset.path}: has 5 layers, 6 were asked for. Ask for 5 at most."
     )
 
 
@@ -285,11 +264,110 @@ def test_a_file_that_vanished(tmp_path: Path) -> None:
             read()
 
 
-@pytest.mark.parametrize("text", [b"", b"1\t2\t1\n" * 1000, b"\x89HDF\r\n\x1a\n"])
-def test_a_file_that_is_not_hdf5(tmp_path: Path, text: bytes) -> None:
+@pytest.mark.parametrize("text", [b"", b"\x89HD", b"\x89HDF\r\n\x1a\n"])
+def test_a_file_that_ends_where_it_begins(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "data.h5"
     path.write_bytes(text)
     assert_damaged(path, lambda: open_dataset(path))
+
+
+@pytest.mark.parametrize("text", [b"1\t2\t1\n" * 1000, b"\x1f\x8b\x08", b"\0" * 600, b"{}"])
+def test_a_file_of_another_kind_is_not_called_damaged(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(text)
+    assert message_of(path) == (
+        f"{path}: is not an HDF5 file, so not a dataset of spdnn. "
+        "Name a dataset that spdnn convert has written."
+    )
+
+
+def message_of(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        open_dataset(path)
+    return str(caught.value)
+
+
+# --- files that are whole, and cannot be read ----------------------------------------------------
+
+
+def test_a_folder_and_a_link_to_nothing(tmp_path: Path) -> None:
+    assert message_of(tmp_path) == f"{tmp_path}: is a folder, not a dataset. Name a file."
+    link = tmp_path / "link.h5"
+    link.symlink_to(tmp_path / "gone.h5")
+    assert message_of(link) == (
+        f"{link}: is a link to {tmp_path}/gone.h5, which is not there. "
+        "Bring that file back, or remove the link."
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = write(tmp_path / "data.h5").path
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, who may read all
+    assert message_of(path) == (
+        f"{path}: may not be read ({os.strerror(number)}). "
+        "Ask its owner for the permission to read it, and to enter its folder."
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    dataset, opened = write(tmp_path / "data.h5"), h5py.File
+
+    def without_locks(path: Any, mode: str, locking: Any = None, **options: Any) -> Any:
+        if locking is not False:
+            raise OSError(number, f"unable to lock file, errno = {number}")
+        return opened(path, mode, locking=False, **options)
+
+    monkeypatch.setattr(h5py, "File", without_locks)
+    assert content(open_dataset(dataset.path)) == content(dataset)
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(number, f"unable to lock file, errno = {number}")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    assert message_of(dataset.path) == (
+        f"{dataset.path}: is on a file system without locks ({os.strerror(number)}). "
+        "Set HDF5_USE_FILE_LOCKING=FALSE, or copy the file to a local disk."
+    )
+
+
+def test_a_file_that_another_program_has_locked(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="locks as on Unix")
+    path = write(tmp_path / "data.h5").path
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert message_of(path) == (
+            f"{path}: is locked by another program. "
+            "Wait until the program that is writing it has ended."
+        )
+    open_dataset(path)
+
+
+def test_a_file_that_is_replaced_while_its_header_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = write(tmp_path / "data.h5").path, h5py.File
+    times: list[int] = []
+
+    def replaced(*args: Any, **options: Any) -> Any:
+        if not times:
+            times.append(1)
+            other = path.with_name("other")
+            other.write_bytes(path.read_bytes())
+            os.replace(other, path)
+        return opened(*args, **options)
+
+    monkeypatch.setattr(h5py, "File", replaced)
+    assert open_dataset(path).layers == len(LAYERS)
 
 
 def changed(path: Path, **attributes: Any) -> None:
@@ -311,14 +389,21 @@ def test_hdf5_that_is_no_dataset(tmp_path: Path) -> None:
         open_dataset(path)
 
 
-def test_a_newer_schema(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "hint"),
+    [
+        (3, "Update spdnn, or delete it and run spdnn convert."),
+        (1, "Delete it and run spdnn convert; write one of your own again."),
+    ],
+)
+def test_another_schema(tmp_path: Path, version: int, hint: str) -> None:
+    """An older one has certificates of another rule."""
     path = tmp_path / "data.h5"
-    changed(path, schema_version=2)
+    changed(path, schema_version=version)
     with pytest.raises(DataError) as caught:
         open_dataset(path)
     assert str(caught.value) == (
-        f"{path}: has schema version 2; this program reads up to 1. "
-        "Update spdnn, or delete it and run spdnn convert."
+        f"{path}: has schema version {version}; this program reads version 2. {hint}"
     )
 
 
@@ -331,7 +416,7 @@ def test_a_header_without_its_entries(tmp_path: Path) -> None:
         assert_damaged(path, lambda: open_dataset(path))
     changed(path)
     with h5py.File(path, "r+") as file:
-        del file["layers/official"]
+        del file["layers/sha256"]
     assert_damaged(path, lambda: open_dataset(path))
 
 
@@ -431,7 +516,7 @@ def test_a_full_disk(tmp_path: Path, file_size_limit: Callable[[int], None]) -> 
             extend_dataset(path, numbered(LAYERS[3:], 3), 5)
         assert str(caught.value) == message
         assert path.read_bytes() == before
-        assert not path.with_name("data.h5.part").exists()
+        assert not list(path.parent.glob("*.part"))
     file_size_limit(whole)
     assert write(path).layers == 5
 

@@ -487,3 +487,42 @@ def test_the_command_line_offers_every_engine_and_source() -> None:
     # cli.py repeats the names, so that --help need not import the engines.
     assert set(cli.ENGINE_NAMES) == {"auto", *registry.ENGINES}
     assert cli.SOURCE_NAMES == convert.SOURCES
+
+
+# --- numbers near the end of float32 -----------------------------------------------------------
+
+HUGE = 3e38
+
+
+@pytest.mark.parametrize(
+    ("matrices", "inputs", "ymax"),
+    [
+        ([[[HUGE, HUGE, 1]], [[1]]], [[0, 0, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], 32.0),
+        ([[[2e38] * 3 + [1]], [[1]]], [[0, 0, 0, 1], [1, 1, 1, 0], [0, 0, 0, 0]], 32.0),
+        ([[[-HUGE, -HUGE, 1]], [[1]]], [[0, 0, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]], 32.0),
+        ([np.eye(2), [[0, 1], [0, 1], [1, 0]], [[HUGE, HUGE, 1]]], [[0, 1], [1, 0], [0, 0]], 32.0),
+        ([[[1e-30, 1e-30, 1]], [[1]]], [[HUGE, HUGE, 0], [0, 0, 1], [-HUGE, -HUGE, 0]], 32.0),
+        ([np.ones((3, 1)), np.full((2, 3), 1e-38)], [[HUGE], [0], [1]], HUGE),
+    ],
+    ids=["twins", "three twins", "negative twins", "twins of values", "inputs", "ymax"],
+)
+@pytest.mark.parametrize("as_bits", [True, False])
+def test_folding_does_not_overflow(
+    matrices: list[Any], inputs: list[list[float]], ymax: float, as_bits: bool
+) -> None:
+    values = np.array(inputs)
+    if as_bits and np.abs(values).max() > 1:
+        pytest.skip("these inputs are no bits")
+    network = network_of(
+        [layer_of(matrix, -0.25 if k == 0 else 0.0) for k, matrix in enumerate(matrices)], ymax
+    )
+    features = bit_features(values) if as_bits else float_features(values)
+    found = []
+    for name in ("reference", "cpu-layered", "cpu"):
+        engine = create(name, EngineOptions(threads=2))
+        engine.prepare(network)
+        engine.upload(features)
+        outcome = engine.infer()
+        found.append((outcome.categories.tolist(), outcome.alive))
+    assert found[1] == found[0]
+    assert found[2] == found[0]

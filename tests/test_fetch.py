@@ -411,9 +411,18 @@ def test_local_wrong_bytes_are_deleted(local: Path, tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{local / ARCHIVE}: wrong bytes: expected md5 {md5(CONTENT[ARCHIVE])}, "
         f"but it is {md5(b'wrong')}. "
-        "The bytes were deleted. Run the same command again, or name a --mirror."
+        "Its copy was deleted; it is as it was. Name another --mirror."
     )
     assert read_raw(tmp_path) == {}
+
+
+@pytest.mark.parametrize("host", ["", "localhost"])
+def test_folder_named_by_a_file_address(local: Path, tmp_path: Path, host: str) -> None:
+    folder = local.parent / "a mirror"
+    local.rename(folder)
+    address = folder.as_uri().replace("file://", f"file://{host}")
+    execute(plan_fetch(tmp_path, "official", [1024], [120], address))
+    assert read_raw(tmp_path) == CONTENT
 
 
 def test_local_folder_that_lacks_a_file(local: Path, tmp_path: Path) -> None:

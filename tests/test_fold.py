@@ -8,7 +8,7 @@ from hypothesis import given
 from networks import any_layers, assert_same, layer_of, matrix_of, network_of, twin_layers
 
 from spdnn_cli.network.fold import fold, keeps_saturated, make_network, unfold
-from spdnn_cli.network.layers import Layer
+from spdnn_cli.network.layers import FoldedLayer, Layer
 
 YMAX = 32.0
 
@@ -138,3 +138,28 @@ def test_layers_that_do_not_fit_make_no_network() -> None:
     layers = [fold(layer_of(np.ones(shape))) for shape in ((3, 2), (4, 3), (2, 5))]
     with pytest.raises(ValueError, match=r"^layer 2 has 4 outputs, layer 3 5 inputs$"):
         make_network(layers, YMAX)
+
+
+@pytest.mark.parametrize("degree", [2048, 32768])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_room_follows_the_degree(degree: int, sign: int) -> None:
+    """So many float32 numbers may be off by degree * 2^-24 of their sizes when they are added."""
+    bound = degree * 2.0**-24
+    for share, keeps in ((0.7, False), (4.0, True)):
+        weight = (1 + share * max(bound, 1e-4)) / degree
+        row = np.full((1, degree), weight)
+        bias = 0.0 if sign > 0 else 2 * YMAX
+        layer = layer_of(row if sign > 0 else row - 2 / degree, bias)
+        assert keeps_saturated(fold(layer), YMAX) is keeps
+
+
+@pytest.mark.parametrize("weights", [[3e38, 3e38], [3e38, -3e38, 5], [1e38] * 4])
+def test_sums_that_overflow_have_no_certificate(weights: list[float]) -> None:
+    assert not keeps_saturated(fold(layer_of([weights])), YMAX)
+
+
+def test_too_many_terms_have_no_certificate() -> None:
+    few = fold(layer_of([[1.0, 1.0]]))
+    many = FoldedLayer(few.core, np.zeros(2**24, np.int32), few.output_class)
+    assert keeps_saturated(few, YMAX)
+    assert not keeps_saturated(many, YMAX)

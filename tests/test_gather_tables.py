@@ -112,6 +112,20 @@ def test_shapes_have_room_for_more_and_more_rows(shapes: tuple[GatherShape, ...]
     assert slots == sorted(set(slots))
 
 
+@pytest.mark.parametrize("may_finish", [True, False])
+def test_teams_have_room_for_the_values_that_enter(may_finish: bool) -> None:
+    """More than any later layer has: 256 values, in 8 classes; some are in none."""
+    before = fold(layer_of(np.diag(np.arange(1.0, 257.0))))
+    matrix = (np.arange(8)[:, None] == np.arange(256) % 9) * 0.5
+    layers = layers_of(make_network([before, fold(layer_of(matrix))], 4.0))
+    tables = gather_tables(layers, 1, np.full(3, may_finish))
+    assert tables is not None
+    assert tables.shape.slots >= 256
+    values = np.random.default_rng(2).integers(0, 5, 256) / 4
+    found, wanted = run_tables(tables, 1, values, 4.0), run_layers(layers[1:], values, 4.0)
+    assert [out.tolist() for out in found] == [out.tolist() for out in wanted]
+
+
 def test_images_share_a_team_only_where_none_may_finish() -> None:
     layers = list(official_layers(1024, 0, 8))
     for may_finish in (True, False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import re
 import resource
 import signal
@@ -319,7 +320,7 @@ def test_ranks_with_different_datasets() -> None:
 
 
 @needs_mpi
-def test_more_ranks_than_gpus(with_gpus: Callable[[int], dict[str, str]]) -> None:
+def test_more_ranks_than_gpus(with_gpus: Callable[..., dict[str, str]]) -> None:
     ranks = [str(MPIEXEC), "-n", "3", *SPDNN, "infer", "--dataset", "own.h5", "--device", "cuda"]
     assert "3 ranks run on this host, and it has 2 GPUs" in failure(ranks, env=with_gpus(2))
 
@@ -353,6 +354,139 @@ def failure(words: list[str], **options: Any) -> str:
 def test_what_cannot_be_rebalanced(words: list[str], message: str) -> None:
     whole = [*command("processes", 1, "--rebalance", "2"), *words]
     assert failure(whole).splitlines()[-1] == f"error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "workers", "message"),
+    [
+        ("alone", ["--workers", "2"], "one process alone cannot be 2 workers. Leave out"),
+        ("mpi", ["--workers", "2"], "under MPI each rank is a worker, and runs on one device. "),
+    ],
+)
+def test_a_launcher_that_cannot_be(launcher: str, workers: list[str], message: str) -> None:
+    words = [*SPDNN, "infer", "--dataset", "own.h5", "--launcher", launcher, *workers]
+    assert failure(words).startswith(f"error: {message}")
+
+
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_TASKS_PER_NODE": "2"}
+STEP = SLURM | {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}
+SHELL = STEP | {"SLURM_PTY_PORT": "40001"}
+TASKS = (
+    "This is one of 4 tasks that srun started without MPI: each runs the whole problem by itself. "
+    "For ranks of one run: srun --mpi=pmix, or what srun --mpi=list offers.\n"
+)
+
+
+def launched(settings: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """A run, with nothing in the environment that a launcher of MPI sets but `settings`."""
+    prefixes = ("PMI", "OMPI_", "SLURM_", "JSM_", "MV2_", "MPI_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
+    infer = ["infer", "--dataset", "own.h5", "--device", "cpu", "--threads", "1"]
+    whole = [*SPDNN, *infer, "--format", "json", "--warmup", "0", "--repeat", "1", *words]
+    return subprocess.run(whole, env=kept | settings, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (SLURM, ""),
+        (SLURM | {"SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"}, ""),
+        (SHELL, ""),
+        (STEP, TASKS),
+        (STEP | {"SLURM_PROCID": "3"}, TASKS),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, ""),
+        ({"PMI_SIZE": "4"}, ""),
+        (STEP | {"SLURM_STEP_NUM_TASKS": "1", "PMIX_RANK": "0", "PMIX_NAMESPACE": "slurm.7"}, ""),
+    ],
+    ids=str,
+)
+def test_what_is_no_rank(settings: dict[str, str], said: str) -> None:
+    """Batch scripts, shells in an allocation, tasks without MPI, jobs of one rank."""
+    done = launched(settings)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["launch"]["launcher"] == "alone"
+    assert done.stderr.partition("Result file: ")[0] == said
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"},
+        {"JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_SIZE": "4"},
+        STEP | {"PMIX_RANK": "2", "PMIX_NAMESPACE": "slurm.7.0"},
+        SHELL | {"PMIX_RANK": "2", "PMIX_NAMESPACE": "slurm.7.1"},
+    ],
+    ids=str,
+)
+def test_what_is_a_rank(settings: dict[str, str]) -> None:
+    """Here mpi4py finds no other ranks, and that is said; --launcher has the last word."""
+    done = launched(settings)
+    assert (done.returncode == 0, done.stdout) == (False, "")
+    if "PMIX_RANK" not in settings:  # there MPI itself ends the process: it finds no server
+        assert done.stderr.endswith(  # mpi4py may have its say first
+            "error: the launcher started 4 ranks, mpi4py sees 1. Its MPI is another one than the "
+            "launcher's: install mpi4py for that one, or use its own mpiexec. For a run of this "
+            "process alone, add --launcher alone.\n"
+        )
+    done = launched(settings, "--launcher", "alone")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["launch"]["launcher"] == "alone"
+    done = launched(settings, "--launcher", "processes", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    launch = json.loads(done.stdout)["launch"]
+    assert (launch["launcher"], launch["workers"]) == ("processes", 2)
+
+
+@needs_mpi
+def test_mpi_that_was_asked_for() -> None:
+    done = launched({}, "--launcher", "mpi", "--broadcast")
+    assert done.returncode == 0, done.stderr
+    launch = json.loads(done.stdout)["launch"]
+    assert (launch["launcher"], launch["workers"]) == ("mpi", 1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals are Unix's")
+def test_a_shell_that_srun_started_with_pmi() -> None:
+    """It sits on a terminal; what srun and mpiexec start does not."""
+    settings = SHELL | {"PMI_RANK": "0", "PMI_SIZE": "4"}
+    master, terminal = os.openpty()
+    try:
+        words = [*SPDNN, "infer", "--dataset", "own.h5", "--device", "cpu", "--format", "json"]
+        done = subprocess.run(
+            words, env=os.environ | settings, stdin=terminal, capture_output=True, check=False
+        )
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["launch"]["launcher"] == "alone"
+
+
+LIMITED_RANK = """
+import sys, threading
+from spdnn_cli import cli
+from spdnn_cli.run import processes
+
+def limited(self):
+    raise RuntimeError("can't start new thread")
+
+if __name__ in ("__main__", "__mp_main__"):
+    threading.Thread.start = limited
+if __name__ == "__main__":
+    cli.main()
+"""
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_worker_that_can_start_no_thread(launcher: str) -> None:
+    Path("limited.py").write_text(LIMITED_RANK)
+    whole = command(launcher, 2)
+    place = whole.index("-m")
+    message = failure([*whole[:place], "limited.py", *whole[place + 2 :]])
+    who = r"worker \d \(cpu\)" if launcher == "processes" else r"rank \d on \S+"
+    assert re.search(rf"error: {who}: no further thread can be started: a limit", message), message
+    assert "Traceback" not in message
 
 
 def test_a_broadcast_without_ranks() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from spdnn_cli import problem
 from spdnn_cli.challenge.convert import convert
+from spdnn_cli.challenge.official import official_depth
 from spdnn_cli.engines.choice import choose
 from spdnn_cli.engines.protocol import EngineOptions
 from spdnn_cli.engines.registry import create
@@ -37,7 +38,7 @@ def dataset(workspace: Workspace) -> Dataset:
 def test_the_data_are_known_as_the_official(workspace: Workspace, dataset: Dataset) -> None:
     assert dataset.images == problem.IMAGES
     assert dataset.features_sha256 == problem.FEATURES_SHA256[1024]
-    assert dataset.official_layers == dataset.layers == LAYERS
+    assert official_depth(dataset) == dataset.layers == LAYERS
     bits = np.unpackbits(dataset.features().array)
     assert np.count_nonzero(bits) == problem.INPUT_NONZEROS[1024]
     assert dataset.network().edges * dataset.images == problem.Problem(1024, LAYERS).edges

@@ -214,7 +214,7 @@ def _done_before(
 
 
 def _comparable(of: Machine) -> Machine:
-    """Without what may vary on one machine: the memory that a system reports, or is not looked up."""
+    """Without what may vary on one machine: the memory told, and what is not looked up."""
     return msgspec.structs.replace(of, memory_bytes=0, cuda=None)
 
 

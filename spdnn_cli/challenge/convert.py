@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from spdnn_cli import __version__, problem
+from spdnn_cli.challenge import raw_files
 from spdnn_cli.challenge.radixnet import official_layers
 from spdnn_cli.errors import DataError
+from spdnn_cli.locking import alone_at
 from spdnn_cli.network.dataset import (
     Dataset,
     extend_dataset,
-    layer_sha256,
     open_dataset,
     write_dataset,
 )
@@ -26,16 +27,16 @@ from spdnn_cli.workspace import Workspace
 SOURCES = ("tsv", "mnist", "synthetic")
 DEFAULT_SEED = 1
 
+Note = Callable[[str], None]
+"""Told, in one sentence, of what the user may wonder about."""
+
 ConversionProgress = Callable[[str, float], None]
 """Told what is being done, and how far it is, from 0 to 1."""
 
 
 def available_source(workspace: Workspace, neurons: int) -> str | None:
     """What the raw files of a problem allow: "tsv", else "mnist", else None."""
-    raw = workspace.raw
-    if (raw / problem.images_file(neurons)).exists() and _network_source(raw, neurons).exists():
-        return "tsv"
-    return "mnist" if (raw / problem.MNIST_FILE).exists() else None
+    return raw_files.source(workspace.raw, neurons)
 
 
 def convert(
@@ -47,6 +48,7 @@ def convert(
     seed: int = DEFAULT_SEED,
     threads: int = 1,
     report: ConversionProgress = lambda what, share: None,
+    note: Note = lambda sentence: None,
 ) -> Dataset:
     """Make the dataset of a problem, or extend it where it holds fewer layers of the same source.
 
@@ -58,25 +60,41 @@ def convert(
         seed: of the synthetic images.
         threads: for inflating and regenerating.
         report: told of the progress.
+        note: told that another process is at work on the same dataset, which is waited for.
 
     Raises:
         DataError: a raw file is missing or damaged, or the disk is full.
     """
     path = workspace.dataset(neurons)
+    with alone_at(path, lambda: note(f"Another spdnn is converting {path}; waiting for it.")):
+        return _convert(workspace, neurons, layers, source, seed, threads, report)
+
+
+def _convert(
+    workspace: Workspace,
+    neurons: int,
+    layers: int,
+    source: str,
+    seed: int,
+    threads: int,
+    report: ConversionProgress,
+) -> Dataset:
+    """`convert`, by the one process that holds the dataset's lock."""
+    path = workspace.dataset(neurons)
     origin = {"source": source} | ({"seed": seed} if source == "synthetic" else {})
     present = open_dataset(path) if path.exists() else None
     if present is not None and all(present.provenance.get(k) == v for k, v in origin.items()):
         if present.layers < layers:
-            read, is_official = _layers_of(workspace, neurons, present.layers, layers, source)
+            read = _layers_of(workspace, neurons, present.layers, layers, source)
             progress = _count(report, "layers", layers - present.layers)
-            present = extend_dataset(path, read, layers, is_official, progress)
+            present = extend_dataset(path, read, layers, progress)
     else:
         features = _features_of(workspace, neurons, source, seed, threads, report)
-        read, is_official = _layers_of(workspace, neurons, 0, layers, source)
+        read = _layers_of(workspace, neurons, 0, layers, source)
         provenance = origin | {
             "program": f"spdnn {__version__}",
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "files": _file_sizes(workspace.raw, neurons, source),
+            "files": _file_sizes(workspace.raw, neurons, layers, source),
         }
         present = write_dataset(
             path,
@@ -85,7 +103,6 @@ def convert(
             layers,
             problem.YMAX,
             provenance,
-            is_official,
             _count(report, "layers", layers),
         )
     workspace.remember(neurons)
@@ -125,13 +142,18 @@ def to_tsv(dataset: Dataset, layers: int, folder: Path, report: ConversionProgre
 
 
 def _features_of(
-    workspace: Workspace, neurons: int, source: str, seed: int, threads: int, report: ConversionProgress
+    workspace: Workspace,
+    neurons: int,
+    source: str,
+    seed: int,
+    threads: int,
+    report: ConversionProgress,
 ) -> Features:
     report("images", 0.0)
     if source == "mnist":
         from spdnn_cli.challenge.mnist import official_features, read_mnist
 
-        images = read_mnist(workspace.raw / problem.MNIST_FILE)
+        images = read_mnist(raw_files.mnist_file(workspace.raw))
         packed = official_features(
             images, neurons, threads=threads, progress=lambda share: report("images", share)
         )
@@ -142,7 +164,7 @@ def _features_of(
     else:
         from spdnn_cli.challenge.tsv import read_images
 
-        path = workspace.raw / problem.images_file(neurons)
+        path = raw_files.images_file(workspace.raw, neurons)
         size = max(1, path.stat().st_size) if path.exists() else 1
         packed = read_images(path, neurons, progress=lambda done: report("images", done / size))
     return Features(packed, neurons)
@@ -150,13 +172,11 @@ def _features_of(
 
 def _layers_of(
     workspace: Workspace, neurons: int, first: int, last: int, source: str
-) -> tuple[Iterator[tuple[int, FoldedLayer]], Callable[[int, str], bool]]:
-    """Layers first..last-1 with their numbers, and the test whether one is the challenge's own."""
+) -> Iterator[tuple[int, FoldedLayer]]:
+    """Layers first..last-1, each with its number from 0."""
     if source != "tsv":
-        return enumerate(official_layers(neurons, first, last), first), lambda number, sha256: True
-    official = [layer_sha256(layer) for layer in official_layers(neurons, 0, last)]
-    read = _tsv_layers(_network_source(workspace.raw, neurons), neurons, first, last)
-    return read, lambda number, sha256: official[number] == sha256
+        return enumerate(official_layers(neurons, first, last), first)
+    return _tsv_layers(raw_files.network(workspace.raw, neurons, last), neurons, first, last)
 
 
 def _tsv_layers(
@@ -173,23 +193,19 @@ def _tsv_layers(
             yield edges.layer - 1, fold(layer)
 
 
-def _network_source(raw: Path, neurons: int) -> Path:
-    """The network's archive, or the folder that it was unpacked to."""
-    unpacked = raw / f"dnn/neuron{neurons}"
-    return unpacked if unpacked.is_dir() else _archive(raw, neurons)
-
-
 def _archive(folder: Path, neurons: int) -> Path:
     return folder / problem.archive_file(neurons)
 
 
-def _file_sizes(raw: Path, neurons: int, source: str) -> dict[str, Any]:
-    names = {
-        "tsv": [problem.images_file(neurons), problem.archive_file(neurons)],
-        "mnist": [problem.MNIST_FILE],
+def _file_sizes(raw: Path, neurons: int, layers: int, source: str) -> dict[str, Any]:
+    files = {
+        "tsv": [raw_files.images_file(raw, neurons), raw_files.network(raw, neurons, layers)],
+        "mnist": [raw_files.mnist_file(raw)],
         "synthetic": [],
     }[source]
-    return {name: (raw / name).stat().st_size for name in names if (raw / name).is_file()}
+    return {
+        path.relative_to(raw).as_posix(): path.stat().st_size for path in files if path.is_file()
+    }
 
 
 def _count(report: ConversionProgress, what: str, total: int) -> Callable[[int], None]:

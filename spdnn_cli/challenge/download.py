@@ -293,6 +293,8 @@ class Download:
         if fault is not None:
             self.part.delete()
             hint = "The bytes were deleted. Run the same command again, or name a --mirror."
+            if not is_url(self.address):
+                hint = "Its copy was deleted; it is as it was. Name another --mirror."
             raise FetchError(f"wrong bytes: {fault}", path=self.address, hint=hint)
         with self.part.path.open("rb+") as whole:
             os.fsync(whole.fileno())  # the name must not outlive the bytes in a power cut

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,6 +134,7 @@ def plan_fetch(
             does not have, or one under `data_dir` that cannot be read.
     """
     if mirror is not None and not is_url(mirror):
+        mirror = _local_path(mirror)
         mirror = str(Path(mirror).expanduser())
         if not Path(mirror).is_dir():
             hint = "Give a folder, or an address that begins with http:// or https://."
@@ -151,6 +154,14 @@ def plan_fetch(
             for name, checksum in wanted.items()
         ]
     return FetchPlan(folder, tuple(files))
+
+
+def _local_path(mirror: str) -> str:
+    """The path of a file:// address, which must be one of this machine; any other as it is."""
+    parts = urllib.parse.urlsplit(mirror)
+    if parts.scheme.lower() != "file" or parts.netloc not in ("", "localhost"):
+        return mirror
+    return urllib.request.url2pathname(parts.path)
 
 
 def _official_files(neurons: Sequence[int], layers: Sequence[int]) -> dict[str, Checksum | None]:
@@ -258,7 +269,9 @@ def execute(
             return [_fetch(file, progress, sleep) for file in plan.files]
 
 
-def _fetch(file: PlannedFile, progress: TransferProgress, sleep: Callable[[float], None]) -> FetchedFile:
+def _fetch(
+    file: PlannedFile, progress: TransferProgress, sleep: Callable[[float], None]
+) -> FetchedFile:
     """Tries the addresses in order until one gives the file."""
     if file.state != "complete":
         file.destination.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -34,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from spdnn_cli.cores import available_cores
 from spdnn_cli.errors import DataError
 from spdnn_cli.jit import njit
 from spdnn_cli.problem import IMAGES, MNIST_FILE, MNIST_MD5, NEURONS
@@ -58,7 +58,7 @@ Uint8Array = npt.NDArray[np.uint8]
 
 
 def read_mnist(path: str | Path) -> Uint8Array:
-    """Read the MNIST training images from the published `train-images-idx3-ubyte.gz`.
+    """Read the MNIST training images from `train-images-idx3-ubyte.gz`, or unpacked.
 
     Returns:
         uint8 (60000, 28, 28), in file order; read-only.
@@ -68,7 +68,11 @@ def read_mnist(path: str | Path) -> Uint8Array:
     """
     again = "Delete it and run `spdnn fetch` again."
     try:
-        data = gzip.decompress(Path(path).read_bytes())
+        data = Path(path).read_bytes()
+        expected = _HEADER.size + IMAGES * SIDE * SIDE
+        is_unpacked = data[:4] == _MAGIC and (Path(path).suffix != ".gz" or len(data) == expected)
+        if not is_unpacked:  # some browsers unpack a file and leave it its name
+            data = gzip.decompress(data)
     except OSError as error:  # gzip.BadGzipFile is one, without an errno
         what = f"cannot be read ({error.strerror or error})"
         raise DataError(what, hint=f"It must be MNIST's {MNIST_FILE}.", path=path) from error
@@ -82,7 +86,6 @@ def read_mnist(path: str | Path) -> Uint8Array:
     if shape != (IMAGES, SIDE, SIDE):
         what = "holds {} images of {} x {} pixels, not 60000 of 28 x 28".format(*shape)
         raise DataError(what, hint=f"It must be MNIST's {MNIST_FILE}.", path=path)
-    expected = _HEADER.size + IMAGES * SIDE * SIDE
     if len(data) != expected:
         what = f"unpacks to {len(data)} bytes, not {expected}"
         raise DataError(what, hint=again, path=path)
@@ -132,7 +135,7 @@ def official_features(
         report(1.0)
         return features
 
-    with ThreadPoolExecutor(threads or _cores()) as pool:
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
         strip = _Strip(_spectrum(images, pool), len(images), _short_axis(side))
         peak = 0.0
         for done, column_peak in enumerate(pool.map(partial(_peak, strip), range(side)), 1):
@@ -143,13 +146,6 @@ def official_features(
         for done, _ in enumerate(pool.map(pack, range(side)), 1):
             report(0.5 + done / (2 * side))
     return features
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Strip(NamedTuple):

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from spdnn_cli.atomic import written_aside
-from spdnn_cli.errors import DataError
+from spdnn_cli.errors import DataError, FewerLayersError
 from spdnn_cli.jit import njit
 from spdnn_cli.problem import EDGES_PER_NEURON, IMAGES, layer_member
 
@@ -492,7 +492,7 @@ def _check_complete(found: set[int], layers: int, source: Path) -> None:
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         what = f"{len(missing)} of {layers} layers missing: {', '.join(missing[:5])}{more}"
-        raise DataError(what, hint=_FETCH_AGAIN, path=source)
+        raise FewerLayersError(what, int(missing[0]) - 1, source)
 
 
 # Files

@@ -74,6 +74,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # not where a caller of this function reads it
             stream.reconfigure(errors="backslashreplace")  # a name that it cannot hold is no error
     signal.signal(signal.SIGTERM, _terminated)
+    # No dense product is large here. Where no thread can be started, OpenBLAS sends an interrupt.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         cli(standalone_mode=False)
         if sys.stdout is not None:
@@ -88,12 +90,13 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the output has gone, as `head` does
         _leave_stdout()
         sys.exit(1)
-    except MemoryError as error:
-        _fail(f"there is too little memory. {error}".rstrip())
-    except OSError as error:
-        _leave_stdout()
-        where = "" if error.filename is None else f"{error.filename}: "
-        _fail(f"{where}{error.strerror or error}.")
+    except (MemoryError, OSError, RuntimeError) as error:
+        message = explained(error)
+        if message is None:
+            raise
+        if isinstance(error, OSError):
+            _leave_stdout()
+        _fail(message)
     finally:
         # All is done or given up: an interrupt while the interpreter ends would say otherwise.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

@@ -11,6 +11,7 @@ import click
 from spdnn_cli import problem
 from spdnn_cli.cli.options import (
     PathType,
+    check_not_too_many,
     neurons_option,
     seed_option,
     some_problems,
@@ -117,6 +118,7 @@ def convert(
     from spdnn_cli import commands, display
 
     neurons = commands.neurons_or_last(workspace, neurons)
+    check_not_too_many("--threads", threads)
     commands.note_threads(threads or 1, 1, display.note)
     with display.conversion() as progress:
         if target is not None:

@@ -9,9 +9,9 @@ import click
 
 from spdnn_cli.cli.options import (
     PathType,
+    check_not_too_many,
     format_option,
     neurons_option,
-    not_too_many,
     seed_option,
     size_in_bytes,
     threads_option,
@@ -75,7 +75,6 @@ def _engine_options(command: Any) -> Any:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    callback=not_too_many,
     help="Number of processes on the CPU.  [default: 1]",
 )
 @click.option(
@@ -140,6 +139,8 @@ def infer(workspace: Workspace, /, form: str, **given: Any) -> None:
     """Run inference, verify it, and print the rate in TeraEdges/s."""
     from spdnn_cli import commands, display
 
+    for name in ("threads", "workers"):
+        check_not_too_many(f"--{name}", given[name])
     with display.conversion() as conversion, display.layers() as layers:
         tell = commands.Callbacks(display.note, conversion, layers)
         measured = commands.infer(workspace, _options(given), tell)

@@ -54,14 +54,17 @@ def size_in_bytes(context: Any, option: Any, text: str | None) -> int | None:
     return int(float(match[1]) * 1000 ** " KMGT".index(match[2] or " "))
 
 
-def not_too_many(context: Any, option: Any, number: int | None) -> int | None:
-    """Threads, or processes, of which a machine can hold so many."""
+def check_not_too_many(option: str, number: int | None) -> None:
+    """Refuse more threads, or processes, than a machine like this one can make use of.
+
+    Not while words are parsed: a suite may name runs for larger machines.
+    """
     if number is not None and number > (most := most_threads()):
         raise click.BadParameter(
             f"{number} is more than this machine can make use of: {most} at most "
-            f"({available_cores()} cores)"
+            f"({available_cores()} cores)",
+            param_hint=f"'{option}'",
         )
-    return number
 
 
 def number(context: Any, option: Any, value: float) -> float:
@@ -80,7 +83,6 @@ neurons_option = click.option(
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
-    callback=not_too_many,
     help="CPU threads: at most 8 per core, or 64. More threads than cores give a note.  "
     "[default: all cores, as far as a container may use them]",
 )

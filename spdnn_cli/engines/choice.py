@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spdnn_cli.engines.registry import ENGINES, find, on_device
 from spdnn_cli.errors import EngineError
@@ -16,14 +16,21 @@ MOST_FOLDED_VALUES = 12_000
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine that runs, on which device, and why."""
+    """The engine that runs, on which device, and why; and why not on a GPU that is there."""
 
     engine: str
     device: str
     reason: str
+    no_gpu: str | None = None
 
 
-def choose(name: str, device: str | None, best_device: str, network: Network) -> Choice:
+def choose(
+    name: str,
+    device: str | None,
+    best_device: str,
+    network: Network,
+    no_gpu: str | None = None,
+) -> Choice:
     """Settle the engine and the device.
 
     Args:
@@ -31,12 +38,16 @@ def choose(name: str, device: str | None, best_device: str, network: Network) ->
         device: "cpu", "cuda", or None: that of the engine, and `best_device` for "auto".
         best_device: the best that is present.
         network: what is to run; `auto` looks at its first layers.
+        no_gpu: why `best_device` is not the GPU that is there; None: it is, or there is none.
 
     Raises:
         EngineError: there is no such engine, or it does not run on the device.
     """
     if name == "auto":
-        return _best(device or best_device, network)
+        choice = _best(device or best_device, network)
+        if device is not None or no_gpu is None:
+            return choice
+        return replace(choice, reason=f"{choice.reason}; no GPU: {no_gpu}", no_gpu=no_gpu)
     entry = find(name)
     if device not in (None, entry.device):
         raise EngineError(
@@ -59,4 +70,3 @@ def _best(device: str, network: Network) -> Choice:
     if device == "cuda" and widest > MOST_FOLDED_VALUES:
         left += f"; layer by layer: {widest} values of an image do not fit on the chip"
     return Choice(folded, device, f"folding twins, {left}")
-

@@ -5,8 +5,7 @@
     /features        uint8 (images, ceil(neurons / 8)), bit f % 8 of byte f // 8 is feature f; or
                      float32 (images, neurons). Attribute sha256: of the unpacked rows in order.
     /layers/*        one entry a layer: inputs, outputs, edges; input_map, output_map, core (numbers
-                     into the pools below); keeps_saturated (the certificate); official (1: equals
-                     the challenge's own layer); sha256
+                     into the pools below); keeps_saturated (the certificate); sha256
     /class_maps/*    the pool of class maps: values, and offsets by map
     /cores/*         the pool of cores: inputs, row_offsets, columns, weights, bias, and where each
                      core's rows and edges start
@@ -14,6 +13,9 @@
 A map or a core that many layers share is stored once. A reader takes the slices that it needs, so
 the first layers open without reading the rest. Paths, never open handles, go from process to
 process.
+
+What comes in is checked when it is written, and again when it is read, so far as kernels rely on it
+(checks.py). Whether checksums and tables are those of the arrays is for `Dataset.check`.
 
 A file is built in memory, since HDF5 breaks on a full disk, then written aside and renamed: a
 reader sees the old file or the new one. Everything in it has a checksum: metadata and attributes in
@@ -24,9 +26,11 @@ others on a heap without one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,13 +43,24 @@ import numpy as np
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-from spdnn_cli.atomic import written_aside
-from spdnn_cli.errors import DataError
+from spdnn_cli import problem
+from spdnn_cli.atomic import NOT_ALLOWED, written_aside
+from spdnn_cli.errors import DataError, is_limit_on_threads
+from spdnn_cli.network import checks
 from spdnn_cli.network.fold import keeps_saturated
-from spdnn_cli.network.layers import Features, FoldedLayer, Int32, Int64, Layer, Network
+from spdnn_cli.network.layers import (
+    Bytes,
+    Features,
+    FoldedLayer,
+    Int32,
+    Int64,
+    Layer,
+    Network,
+)
 
 FORMAT = "spdnn-dataset"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 1 had certificates whose margin did not follow the degree."""
 HDF5_FORMAT = "v110"
 """The file format, as h5py names it."""
 CHUNK_BYTES = 1 << 20
@@ -54,9 +69,13 @@ POOL_CHUNK = 1 << 15
 BLOCK_ENTRIES = 1 << 18
 """Entries of a pool that are read at a time: the edges of 2000 layers of N = 1024, of 32 of
 N = 65536."""
+CHECKED_AT_A_TIME = 32
+"""Layers that `Dataset.check` reads from one opening of the file."""
 BLOCKS_KEPT = 3
 """So many blocks of a pool are kept: class maps of early layers come again and again."""
 
+CONVERTED_FROM = ("tsv", "mnist", "synthetic")
+"""Sources of the datasets that `spdnn convert` makes."""
 LayerProgress = Callable[[int], None]
 
 
@@ -72,7 +91,6 @@ class Dataset:
         ymax: where values are clipped.
         provenance: where the data came from.
         features_sha256: of the input rows.
-        official_layers: how many layers from the first on equal the challenge's own.
         file_id: tells the file from one that takes its place later (`_file_id`).
 
     Reading raises a DataError where another file has taken the place of this one.
@@ -85,7 +103,6 @@ class Dataset:
     ymax: float
     provenance: dict[str, Any]
     features_sha256: str
-    official_layers: int
     file_id: tuple[int, int]
 
     def network(self, layers: int | None = None) -> Network:
@@ -99,7 +116,9 @@ class Dataset:
             raise DataError(
                 f"has {self.layers} layers, {wanted} were asked for",
                 path=self.path,
-                hint=f"Run: spdnn convert --neurons {self.neurons} --layers {wanted}",
+                hint=f"Run: spdnn convert --neurons {self.neurons} --layers {wanted}"
+                if self._can_be_extended(wanted)
+                else f"Ask for {self.layers} at most.",
             )
         with _opened(self.path, self.file_id) as file:
             table = file["layers"]
@@ -107,6 +126,11 @@ class Dataset:
             edges = table["edges"][:wanted].astype(np.int64)
         layers_of_file = StoredLayers(self.path, self.file_id, wanted)
         return Network(layers_of_file, self.ymax, certificates, edges)
+
+    def _can_be_extended(self, layers: int) -> bool:
+        """Whether `spdnn convert` made it, and can add layers up to that many."""
+        converted = self.provenance.get("source") in CONVERTED_FROM
+        return converted and self.neurons in problem.NEURONS and layers <= problem.LAYERS[-1]
 
     def features(self, first: int = 0, last: int | None = None, threads: int = 1) -> Features:
         """The inputs of images first..last-1 (default: all).
@@ -134,12 +158,39 @@ class Dataset:
             DataError: the file is damaged.
         """
         with _opened(self.path, self.file_id) as file:
-            return Features(_read_rows(file["features"], images, threads), self.neurons)
+            rows = _read_rows(file["features"], images, threads, self.neurons, self.path)
+            return Features(rows, self.neurons)
+
+    def layer_checksums(self) -> Bytes:
+        """The SHA-256 of each layer (`layer_sha256`), as the file has it: uint8 (layers, 32)."""
+        with _opened(self.path, self.file_id) as file:
+            return np.asarray(file["layers/sha256"][:])
 
     def network_sha256(self, layers: int) -> str:
-        """A checksum of the first `layers` layers."""
+        """A checksum of the first `layers` layers, from their checksums in the file."""
+        return hashlib.sha256(self.layer_checksums()[:layers].tobytes()).hexdigest()
+
+    def check(self, layers: int | None = None) -> None:
+        """Compute what the file says of its inputs and its first `layers` layers (default: all).
+
+        That is their checksums, certificates, widths and numbers of edges. Inputs are read a chunk
+        at a time, layers one by one.
+
+        Raises:
+            DataError: something else comes out.
+        """
         with _opened(self.path, self.file_id) as file:
-            return hashlib.sha256(file["layers/sha256"][:layers].tobytes()).hexdigest()
+            if _sha256_of_rows(file["features"]) != self.features_sha256:
+                raise _changed("the inputs are", self.path)
+            table = {name: stored[:layers] for name, stored in file["layers"].items()}
+        stored_layers = self.network(layers).layers
+        for first in range(0, len(stored_layers), CHECKED_AT_A_TIME):
+            block = stored_layers[first : first + CHECKED_AT_A_TIME]
+            for k, layer in enumerate(block, first):
+                checks.check_core(layer.core, f"layer {k + 1}", self.path)
+                for name, value in _table_row(layer, self.ymax).items():
+                    if not np.array_equal(table[name][k], value):
+                        raise _changed(f"layer {k + 1}, {name}: the layer is", self.path)
 
 
 class StoredLayers(Sequence[FoldedLayer]):
@@ -147,18 +198,28 @@ class StoredLayers(Sequence[FoldedLayer]):
 
     def __init__(self, path: Path, file_id: tuple[int, int], layers: int) -> None:
         self._path, self._file_id, self._layers = path, file_id, layers
-        self._maps: dict[int, Int32] = {}
-        self._degrees, self._bias = _ReadAhead("cores/degrees"), _ReadAhead("cores/bias")
-        self._columns, self._weights = _ReadAhead("cores/columns"), _ReadAhead("cores/weights")
-        self._map_values = _ReadAhead("class_maps/values")
+        self._maps: dict[int, _ClassMap] = {}
+        self._degrees, self._bias = (_ReadAhead(path, f"cores/{t}") for t in ("degrees", "bias"))
+        self._columns, self._weights = (
+            _ReadAhead(path, f"cores/{table}") for table in ("columns", "weights")
+        )
+        self._map_values = _ReadAhead(path, "class_maps/values")
         with _opened(path, file_id) as file:
-            self._input_map = file["layers/input_map"][:layers]
-            self._output_map = file["layers/output_map"][:layers]
-            self._core = file["layers/core"][:layers]
-            self._map_offsets = file["class_maps/offsets"][:]
-            self._core_inputs = file["cores/inputs"][:]
-            self._row_starts = file["cores/row_starts"][:]
-            self._edge_starts = file["cores/edge_starts"][:]
+            tables = {
+                name: file[name][: layers if name.startswith("layers/") else None]
+                for name, dtype in TABLES.items()
+                if dtype in ("i4", "i8") and name not in POOLS
+            }
+            _check_tables(tables, file, path)
+        # Lists: their entries are read one by one.
+        self._inputs, self._outputs, self._input_map, self._output_map, self._core = (
+            tables[f"layers/{name}"].tolist()
+            for name in ("inputs", "outputs", "input_map", "output_map", "core")
+        )
+        self._map_offsets = tables["class_maps/offsets"].tolist()
+        self._core_inputs, self._row_starts, self._edge_starts = (
+            tables[f"cores/{name}"].tolist() for name in ("inputs", "row_starts", "edge_starts")
+        )
 
     def __len__(self) -> int:
         return self._layers
@@ -176,33 +237,61 @@ class StoredLayers(Sequence[FoldedLayer]):
             return [self._read(file, k) for k in wanted]
 
     def _read(self, file: h5py.File, k: int) -> FoldedLayer:
-        core = int(self._core[k])
-        rows = int(self._row_starts[core]), int(self._row_starts[core + 1])
-        edges = int(self._edge_starts[core]), int(self._edge_starts[core + 1])
-        degrees = self._degrees.read(file, *rows)
+        where, core = f"layer {k + 1}", self._core[k]
+        rows = self._row_starts[core], self._row_starts[core + 1]
+        edges = self._edge_starts[core], self._edge_starts[core + 1]
+        row_offsets = np.zeros(rows[1] - rows[0] + 1, np.int64)
+        np.cumsum(self._degrees.read(file, *rows), out=row_offsets[1:])
         layer = Layer(
-            inputs=int(self._core_inputs[core]),
-            row_offsets=np.concatenate([[0], np.cumsum(degrees, dtype=np.int64)]),
+            inputs=self._core_inputs[core],
+            row_offsets=row_offsets,
             columns=self._columns.read(file, *edges),
             weights=self._weights.read(file, *edges),
             bias=self._bias.read(file, *rows),
         )
-        maps = {int(self._input_map[k]), int(self._output_map[k])}
-        for number in maps - self._maps.keys():
+        if row_offsets[-1] != layer.edges:
+            what = f"{where} has {layer.edges} edges, its rows {row_offsets[-1]}"
+            raise _inconsistent(what, self._path)
+        checks.check_columns(layer, where, self._path)
+        numbers = self._input_map[k], self._output_map[k]
+        for number in set(numbers) - self._maps.keys():
             start, end = self._map_offsets[number : number + 2]
-            self._maps[number] = self._map_values.read(file, int(start), int(end))
+            self._maps[number] = _ClassMap.of(
+                self._map_values.read(file, start, end), where, self._path
+            )
         # Neighbouring layers share their maps; older ones will not be asked for again.
-        self._maps = {number: self._maps[number] for number in maps}
-        return FoldedLayer(
-            layer, self._maps[int(self._input_map[k])], self._maps[int(self._output_map[k])]
-        )
+        self._maps = {number: self._maps[number] for number in numbers}
+        before, after = (self._maps[number] for number in numbers)
+        widths = len(before.values), len(after.values)
+        classes = before.classes, after.classes
+        if (
+            widths != (self._inputs[k], self._outputs[k])
+            or classes != (layer.inputs, layer.outputs)
+            or after.least < 0
+        ):
+            raise _inconsistent(f"{where}: its class maps do not fit it", self._path)
+        return FoldedLayer(layer, before.values, after.values)
+
+
+@dataclass(frozen=True, eq=False)
+class _ClassMap:
+    """A class map that was checked: its values, how many classes it has, and its least value."""
+
+    values: Int32
+    classes: int
+    least: int
+
+    @classmethod
+    def of(cls, values: Int32, where: str, path: Path) -> _ClassMap:
+        classes = checks.check_class_map(values, -1, f"{where}: a class map", path)
+        return cls(values, classes, int(values.min()))
 
 
 class _ReadAhead:
     """A pool of a dataset file, read by the block: the next layers will ask for what follows."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
         self._blocks: dict[int, Any] = {}
 
     def read(self, file: h5py.File, first: int, last: int) -> Any:
@@ -218,10 +307,17 @@ class _ReadAhead:
         if block is None:
             start = number * BLOCK_ENTRIES
             block = file[self._name][start : start + BLOCK_ENTRIES]
+            self._check(block, start)
             if len(self._blocks) == BLOCKS_KEPT:
                 del self._blocks[next(iter(self._blocks))]
         self._blocks[number] = block  # the last one asked for comes last
         return block
+
+    def _check(self, block: Any, start: int) -> None:
+        if block.dtype == np.float32:
+            checks.check_finite(block, f"{self._name}: entry", self._path, start)
+        elif self._name == "cores/degrees" and len(block) and block.min() < 0:
+            raise _inconsistent("a row has fewer than no edges", self._path)
 
 
 def open_dataset(path: str | Path) -> Dataset:
@@ -231,30 +327,83 @@ def open_dataset(path: str | Path) -> Dataset:
         DataError: the file is missing, truncated, not a dataset, or of a newer schema.
     """
     path = Path(path)
+    for _ in range(_TRIES):
+        with contextlib.suppress(_ReplacedError):
+            return _open_header(path)
+    return _open_header(path)
+
+
+_TRIES = 3
+"""How often a header is read anew because another process has just written the file."""
+
+
+def _open_header(path: Path) -> Dataset:
     file_id = _file_id(path)
     with _opened(path, file_id) as file:
         attributes = dict(file.attrs)
         if attributes.get("format") != FORMAT.encode():
             raise DataError("is an HDF5 file, but not a dataset of spdnn", path=path)
-        version = int(attributes["schema_version"])
-        if version > SCHEMA_VERSION:
-            raise DataError(
-                f"has schema version {version}; this program reads up to {SCHEMA_VERSION}",
-                path=path,
-                hint="Update spdnn, or delete it and run spdnn convert.",
-            )
-        official = file["layers/official"][:].astype(np.bool_)
-        return Dataset(
+        _check_version(int(attributes["schema_version"]), path)
+        provenance = json.loads(attributes["provenance"])
+        if not isinstance(provenance, dict):
+            raise _inconsistent("its provenance is no JSON object", path)
+        dataset = Dataset(
             path=path,
             neurons=int(attributes["neurons"]),
             images=int(attributes["images"]),
             layers=int(attributes["layers"]),
             ymax=float(attributes["ymax"]),
-            provenance=json.loads(attributes["provenance"]),
+            provenance=provenance,
             features_sha256=file["features"].attrs["sha256"].decode(),
-            official_layers=int(np.argmin(official)) if not official.all() else len(official),
             file_id=file_id,
         )
+        _check_header(dataset, file)
+    return dataset
+
+
+def _check_version(version: int, path: Path) -> None:
+    if version != SCHEMA_VERSION:
+        hint = "Update spdnn, or delete it and run spdnn convert."
+        if version < SCHEMA_VERSION:
+            hint = "Delete it and run spdnn convert; write one of your own again."
+        raise DataError(
+            f"has schema version {version}; this program reads version {SCHEMA_VERSION}",
+            path=path,
+            hint=hint,
+        )
+
+
+def _check_header(dataset: Dataset, file: h5py.File) -> None:
+    """The numbers are such that there can be a run; tables and inputs have the right shapes."""
+    path, features = dataset.path, file["features"]
+    checks.check_size("neurons", dataset.neurons, path)
+    checks.check_size("images", dataset.images, path)
+    checks.check_size("layers", dataset.layers, path, checks.MOST_LAYERS)
+    checks.check_ymax(dataset.ymax, path)
+    shape = dataset.images, checks.row_width(dataset.neurons, features.dtype)
+    if features.dtype not in (np.uint8, np.float32) or features.shape != shape:
+        what = f"the inputs are {features.dtype} {features.shape}, not uint8 or float32 {shape}"
+        raise _inconsistent(what, path)
+    if features.chunks is None or features.chunks[1] != shape[1] or features.compression != "gzip":
+        raise _inconsistent("the inputs are not stored in compressed rows", path)
+    if features.shuffle or features.fletcher32 or features.scaleoffset is not None:
+        raise _inconsistent("the inputs went through other filters than gzip", path)
+    for name, dtype in TABLES.items():
+        if file[name].dtype != np.dtype(dtype):
+            raise _inconsistent(f"{name} holds {file[name].dtype}, not {dtype}", path)
+        if name.startswith("layers/") and len(file[name]) != dataset.layers:
+            what = f"{name} has {len(file[name])} entries for {dataset.layers} layers"
+            raise _inconsistent(what, path)
+
+
+def _inconsistent(what: str, path: Path) -> DataError:
+    """The error of a file that HDF5 reads, but that says what cannot be."""
+    return DataError(what, path=path, hint="Delete it, and convert or write the dataset again.")
+
+
+def _changed(what: str, path: Path) -> DataError:
+    """The error of a file whose arrays are others than its tables and checksums tell."""
+    return _inconsistent(f"{what} not what the file says; it was changed after it was made", path)
 
 
 def write_dataset(
@@ -264,10 +413,11 @@ def write_dataset(
     depth: int,
     ymax: float,
     provenance: dict[str, Any],
-    is_official: Callable[[int, str], bool] | None = None,
     progress: LayerProgress | None = None,
 ) -> Dataset:
     """Write a dataset file: aside, then renamed.
+
+    Arrays must have the types that `Features`, `Layer` and `FoldedLayer` name: none is converted.
 
     Args:
         path: the file to write.
@@ -276,14 +426,15 @@ def write_dataset(
         depth: number of layers.
         ymax: where values are clipped.
         provenance: where the data came from; must go into JSON.
-        is_official: tells from a layer's number and its `layer_sha256` whether it equals the
-            challenge's own; None: no layer does.
         progress: called with the number of layers written so far.
 
     Raises:
-        DataError: layers are missing, neighbours do not fit, or the disk is full.
+        DataError: an array has another type or shape, or a number that is not finite or out of
+            range; layers are missing, neighbours do not fit; or the disk is full.
     """
     path = Path(path)
+    checks.check_features(features, path)
+    checks.check_ymax(ymax, path)
     with written_aside(path) as part:
         content = io.BytesIO()
         with h5py.File(content, "w", libver=HDF5_FORMAT) as file:
@@ -292,12 +443,12 @@ def write_dataset(
                 schema_version=SCHEMA_VERSION,
                 neurons=features.neurons,
                 images=features.images,
-                ymax=ymax,
-                provenance=np.bytes_(json.dumps(provenance)),
+                ymax=float(ymax),
+                provenance=_provenance(provenance, path),
             )
-            _write_features(file, features)
+            _write_features(file, features, path)
             _make_tables(file)
-            _write_layers(file, layers, 0, depth, is_official, progress)
+            _write_layers(file, layers, 0, depth, progress, path)
         part.write_bytes(content.getbuffer())
     return open_dataset(path)
 
@@ -306,7 +457,6 @@ def extend_dataset(
     path: str | Path,
     layers: Iterable[tuple[int, FoldedLayer]],
     depth: int,
-    is_official: Callable[[int, str], bool] | None = None,
     progress: LayerProgress | None = None,
 ) -> Dataset:
     """Add layers to a dataset file, up to `depth`: to a copy, which then takes the file's place.
@@ -316,11 +466,11 @@ def extend_dataset(
     path = Path(path)
     present = open_dataset(path)
     with _opened(path, present.file_id) as file:
-        _check_tables(file)
+        _read_tables(file)
     with written_aside(path) as part:
         content = io.BytesIO(path.read_bytes())
         with h5py.File(content, "r+", libver=HDF5_FORMAT) as file:
-            _write_layers(file, layers, present.layers, depth, is_official, progress)
+            _write_layers(file, layers, present.layers, depth, progress, path)
         part.write_bytes(content.getbuffer())
     return open_dataset(path)
 
@@ -332,6 +482,18 @@ def layer_sha256(layer: FoldedLayer) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def _provenance(provenance: dict[str, Any], path: Path) -> np.bytes_:
+    try:
+        text = json.dumps(dict(provenance))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"the provenance does not go into JSON ({error})",
+            path=path,
+            hint="Give a dictionary of text, numbers and lists.",
+        ) from error
+    return np.bytes_(text)
 
 
 def _arrays(layer: FoldedLayer) -> tuple[np.ndarray[Any, Any], ...]:
@@ -347,41 +509,118 @@ def _file_id(path: Path) -> tuple[int, int]:
     """A pair of numbers that another file of the same name does not have."""
     try:
         status = path.stat()
-    except FileNotFoundError as error:
-        hint = "Run spdnn convert to make the dataset."
-        raise DataError("there is no such file", path=path, hint=hint) from error
+    except OSError as error:
+        raise _not_opened(path, error) from error
     return status.st_ino, status.st_mtime_ns
+
+
+_DAMAGE = (
+    *(OSError, RuntimeError, KeyError, IsalError),
+    *(ValueError, TypeError, IndexError, AttributeError),  # entries of other kinds and shapes
+)
 
 
 @contextlib.contextmanager
 def _opened(path: Path, file_id: tuple[int, int]) -> Iterator[h5py.File]:
     """Open for reading; whatever HDF5 finds wrong becomes a DataError that names the file."""
-    _file_id(path)  # tells of a missing file in our words
+    _check_readable(path)
     try:
-        with h5py.File(path, "r") as file:
+        with _file(path) as file:
             if _file_id(path) != file_id:
-                hint = "Run the same command again."
-                raise DataError("was replaced while in use", path=path, hint=hint)
+                raise _ReplacedError(
+                    "was replaced while in use", path=path, hint="Run the same command again."
+                )
             yield file
-    except BlockingIOError as error:
-        raise DataError(
-            "is locked",
-            path=path,
-            hint="On a network disk without locks, set HDF5_USE_FILE_LOCKING=FALSE.",
-        ) from error
-    except (OSError, RuntimeError, KeyError, IsalError) as error:  # type: ignore[misc]
-        reason = str(error).strip("'\"").splitlines()[0]
-        raise DataError(
-            f"is damaged or cut off ({reason})",
-            path=path,
-            hint="Delete it, and run spdnn convert.",
-        ) from error
+    except _DAMAGE as error:  # type: ignore[misc]
+        if is_limit_on_threads(error):
+            raise
+        raise _not_opened(path, error) from error
+
+
+class _ReplacedError(DataError):
+    """Another file has taken the name since the header was read."""
+
+
+def _file(path: Path) -> h5py.File:
+    """The HDF5 file. A file of ours is never changed in place, so it needs no lock."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+"""What a system answers where the file system has no locks."""
+
+
+def _check_readable(path: Path) -> None:
+    """Raise where the file cannot be read or is of another kind: HDF5's words do not tell."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_HDF5_START))
+    except OSError as error:
+        raise _not_opened(path, error) from error
+    same = sum(a == b for a, b in zip(start, _HDF5_START, strict=False))
+    if 2 * same < len(start):  # else one of HDF5, damaged or cut off
+        what = "is not an HDF5 file, so not a dataset of spdnn"
+        hint = "Name a dataset that spdnn convert has written."
+        raise DataError(what, path=path, hint=hint)
+
+
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+
+
+def _not_opened(path: Path, error: BaseException) -> DataError:
+    """The error for what went wrong with a file; damage is what nothing else explains."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and path.is_symlink() and not path.exists():
+        what = f"is a link to {os.readlink(path)}, which is not there"
+        return DataError(what, path=path, hint="Bring that file back, or remove the link.")
+    for numbers, what, hint in _NOT_THE_FILE:
+        if number in numbers:
+            return DataError(what.format(os.strerror(number or 0)), path=path, hint=hint)
+    reason = (str(error).strip("'\"").splitlines() or [type(error).__name__])[0]
+    what, hint = f"is damaged or cut off ({reason})", "Delete it, and run spdnn convert."
+    return DataError(what, path=path, hint=hint)
+
+
+_NOT_THE_FILE: tuple[tuple[tuple[int, ...], str, str], ...] = (
+    (
+        (errno.ENOENT, errno.ENOTDIR),
+        "there is no such file",
+        "Run spdnn convert to make the dataset.",
+    ),
+    ((errno.EISDIR,), "is a folder, not a dataset", "Name a file."),
+    (
+        NOT_ALLOWED,
+        "may not be read ({})",
+        "Ask its owner for the permission to read it, and to enter its folder.",
+    ),
+    (
+        (errno.EAGAIN, errno.EWOULDBLOCK),
+        "is locked by another program",
+        "Wait until the program that is writing it has ended.",
+    ),
+    (
+        _NO_LOCKS,
+        "is on a file system without locks ({})",
+        "Set HDF5_USE_FILE_LOCKING=FALSE, or copy the file to a local disk.",
+    ),
+    (
+        (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENAMETOOLONG),
+        "cannot be read ({})",
+        "The file may be whole: it is the disk, the system or the path that fails.",
+    ),
+)
+"""What a system answers where the file itself is not at fault: numbers, words, advice."""
 
 
 # --- features ----------------------------------------------------------------------------------
 
 
-def _write_features(file: h5py.File, features: Features) -> None:
+def _write_features(file: h5py.File, features: Features, path: Path) -> None:
     rows, width = features.array.shape
     chunk = max(1, min(rows, CHUNK_BYTES // features.row_bytes))
     stored = file.create_dataset(
@@ -392,11 +631,12 @@ def _write_features(file: h5py.File, features: Features) -> None:
     for first in range(0, rows, chunk):
         block = np.zeros((chunk, width), features.array.dtype)
         part = features.array[first : first + chunk]
+        checks.check_rows(part, first, features.neurons, path)
         block[: len(part)] = part
         stored.id.write_direct_chunk((first, 0), isal_zlib.compress(block.data, 3))
 
 
-def _read_rows(stored: h5py.Dataset, images: Int64, threads: int) -> Any:
+def _read_rows(stored: h5py.Dataset, images: Int64, threads: int, neurons: int, path: Path) -> Any:
     """The rows of `images`. HDF5 reads the chunks one by one; `threads` threads inflate them."""
     chunk, width = stored.chunks
     rows = np.empty((len(images), width), stored.dtype)
@@ -404,6 +644,7 @@ def _read_rows(stored: h5py.Dataset, images: Int64, threads: int) -> Any:
 
     def inflate(start: int, packed: bytes) -> None:
         block = np.frombuffer(isal_zlib.decompress(packed), stored.dtype).reshape(chunk, width)
+        checks.check_rows(block, start, neurons, path)
         low, high = np.searchsorted(images, [start, start + chunk])
         rows[low:high] = block[images[low:high] - start]
 
@@ -419,38 +660,94 @@ def _read_rows(stored: h5py.Dataset, images: Int64, threads: int) -> Any:
     return rows
 
 
+def _sha256_of_rows(stored: h5py.Dataset) -> str:
+    """Of all rows, a chunk at a time; one is inflated while the one before it is hashed."""
+    digest, (chunk, width) = hashlib.sha256(), stored.chunks
+    row_bytes, images = width * stored.dtype.itemsize, len(stored)
+    with ThreadPoolExecutor(1) as pool:
+        hashing: Future[None] | None = None
+        for start in range(0, images, chunk):
+            _, packed = stored.id.read_direct_chunk((start, 0))
+            block = memoryview(isal_zlib.decompress(packed))
+            if hashing is not None:
+                hashing.result()
+            hashing = pool.submit(digest.update, block[: min(chunk, images - start) * row_bytes])
+    return digest.hexdigest()
+
+
 # --- layers ------------------------------------------------------------------------------------
 
 
-def _make_tables(file: h5py.File) -> None:
-    def table(name: str, dtype: str, width: int | None = None, chunk: int = 1024) -> None:
-        shape = (0,) if width is None else (0, width)
-        limit = (None,) if width is None else (None, width)
-        chunks = (chunk,) if width is None else (chunk, width)
-        file.create_dataset(
-            name, shape, dtype, maxshape=limit, chunks=chunks, compression="gzip", shuffle=True
-        )
+TABLES = {
+    **{f"layers/{name}": "i4" for name in ("inputs", "outputs", "input_map", "output_map", "core")},
+    "layers/edges": "i8",
+    "layers/keeps_saturated": "u1",
+    "layers/sha256": "u1",
+    "class_maps/values": "i4",
+    "class_maps/offsets": "i8",
+    "cores/inputs": "i4",
+    "cores/degrees": "i4",
+    "cores/columns": "i4",
+    "cores/weights": "f4",
+    "cores/bias": "f4",
+    "cores/row_starts": "i8",
+    "cores/edge_starts": "i8",
+}
+"""The tables of a file, and what they hold."""
+POOLS = ("class_maps/values", "cores/degrees", "cores/columns", "cores/weights", "cores/bias")
+"""Tables that hold what layers share; the others say where."""
+SHA256_BYTES = 32
 
-    for name in ("inputs", "outputs", "input_map", "output_map", "core"):
-        table(f"layers/{name}", "i4")
-    table("layers/edges", "i8")
-    table("layers/keeps_saturated", "u1")
-    table("layers/official", "u1")
-    table("layers/sha256", "u1", width=32)
-    table("class_maps/values", "i4", chunk=POOL_CHUNK)
-    table("cores/inputs", "i4")
-    for name, dtype in (("degrees", "i4"), ("columns", "i4"), ("weights", "f4"), ("bias", "f4")):
-        table(f"cores/{name}", dtype, chunk=POOL_CHUNK)
+
+def _make_tables(file: h5py.File) -> None:
+    for name, dtype in TABLES.items():
+        row = (SHA256_BYTES,) if name == "layers/sha256" else ()
+        file.create_dataset(
+            name,
+            (0, *row),
+            dtype,
+            maxshape=(None, *row),
+            chunks=(POOL_CHUNK if name in POOLS else 1024, *row),
+            compression="gzip",
+            shuffle=True,
+        )
     for name in ("class_maps/offsets", "cores/row_starts", "cores/edge_starts"):
-        table(name, "i8")
         file[name].resize(1, axis=0)
 
 
-def _check_tables(file: h5py.File) -> None:
+def _read_tables(file: h5py.File) -> None:
     """Read every table once: damage is to show before anything is added."""
-    for group in ("layers", "class_maps", "cores"):
-        for name in file[group]:
-            file[f"{group}/{name}"][:]
+    for name in TABLES:
+        file[name][:]
+
+
+def _check_tables(tables: dict[str, Any], file: h5py.File, path: Path) -> None:
+    """Every number leads to entries that are there; neighbouring layers fit."""
+    lengths = {name: len(file[name]) for name in TABLES}
+    offsets, cores = tables["class_maps/offsets"], len(tables["cores/inputs"])
+    for starts, pools in (
+        (offsets, ("class_maps/values",)),
+        (tables["cores/row_starts"], ("cores/degrees", "cores/bias")),
+        (tables["cores/edge_starts"], ("cores/columns", "cores/weights")),
+    ):
+        rise = len(starts) > 0 and starts[0] >= 0 and not np.any(np.diff(starts) < 0)
+        if not rise or any(starts[-1] > lengths[pool] for pool in pools):
+            raise _inconsistent(f"the offsets of {pools[0]} do not fit it", path)
+    if {lengths["cores/row_starts"], lengths["cores/edge_starts"]} != {cores + 1}:
+        raise _inconsistent("the tables of cores are of several lengths", path)
+    if tables["cores/inputs"].min(initial=0) < 0:
+        raise _inconsistent("a core has fewer than no inputs", path)
+    for name, count in (
+        ("core", cores),
+        *((f"{s}put_map", len(offsets) - 1) for s in ("in", "out")),
+    ):
+        numbers = tables[f"layers/{name}"]
+        wrong = np.flatnonzero((numbers < 0) | (numbers >= count))
+        if len(wrong):
+            k = wrong[0]
+            raise _inconsistent(f"layer {k + 1} has the {name} {numbers[k]} of {count}", path)
+    neurons = int(file.attrs["neurons"])
+    _check_fit(neurons, tables["layers/inputs"], tables["layers/outputs"], path)
 
 
 class _Appender:
@@ -514,10 +811,12 @@ def _write_layers(
     layers: Iterable[tuple[int, FoldedLayer]],
     present: int,
     depth: int,
-    is_official: Callable[[int, str], bool] | None,
     progress: LayerProgress | None,
+    path: Path,
 ) -> None:
     """Store layers present..depth-1, in whatever order they come."""
+    checks.check_size("layers", depth, path, checks.MOST_LAYERS)
+    ymax = float(file.attrs["ymax"])
     out = _Appender(file)
     maps = _Pool(file, out, ["class_maps/offsets"])
     cores = _Pool(file, out, ["cores/row_starts", "cores/edge_starts"])
@@ -526,38 +825,57 @@ def _write_layers(
         table[name] = np.resize(values, (depth, *values.shape[1:]))
     table["inputs"][present:] = -1
     for count, (number, layer) in enumerate(layers, start=1):
-        sha256 = layer_sha256(layer)
-        row = {
-            "inputs": layer.inputs,
-            "outputs": layer.outputs,
+        if not present <= number < depth:
+            raise DataError(
+                f"layer {number + 1} was given, layers {present + 1} to {depth} are wanted",
+                path=path,
+                hint="Layers are numbered from 0.",
+            )
+        checks.check_layer(layer, number + 1, path)
+        row = _table_row(layer, ymax) | {
             "input_map": _store_map(maps, layer.input_class),
             "output_map": _store_map(maps, layer.output_class),
             "core": _store_core(cores, layer.core),
-            "edges": layer.edges,
-            "keeps_saturated": keeps_saturated(layer, float(file.attrs["ymax"])),
-            "official": is_official is not None and is_official(number, sha256),
-            "sha256": np.frombuffer(bytes.fromhex(sha256), np.uint8),
         }
         for name, value in row.items():
             table[name][number] = value
         if progress is not None:
             progress(count)
     out.flush()
-    _check_fit(int(file.attrs["neurons"]), table["inputs"], table["outputs"])
+    _check_fit(int(file.attrs["neurons"]), table["inputs"], table["outputs"], path)
     for name, values in table.items():
         file["layers"][name].resize(depth, axis=0)
         file["layers"][name][:] = values
     file.attrs["layers"] = depth
 
 
-def _check_fit(neurons: int, inputs: Int32, outputs: Int32) -> None:
+def _table_row(layer: FoldedLayer, ymax: float) -> dict[str, Any]:
+    """What the tables say of a layer that can be computed from it."""
+    return {
+        "inputs": layer.inputs,
+        "outputs": layer.outputs,
+        "edges": layer.edges,
+        "keeps_saturated": keeps_saturated(layer, ymax),
+        "sha256": np.frombuffer(bytes.fromhex(layer_sha256(layer)), np.uint8),
+    }
+
+
+def _check_fit(neurons: int, inputs: Int32, outputs: Int32, path: Path) -> None:
     """Every layer is there, and takes what the one before it gives."""
     missing = np.flatnonzero(inputs < 0) + 1
     if len(missing):
-        raise DataError(f"layer {missing[0]} is missing ({len(missing)} in all)")
+        raise DataError(
+            f"layer {missing[0]} is missing ({len(missing)} in all)",
+            path=path,
+            hint="Give every layer, with its number from 0.",
+        )
     given = np.concatenate([[neurons], outputs[:-1]])
     for k in np.flatnonzero(given != inputs):
-        raise DataError(f"layer {k + 1} takes {inputs[k]} inputs, but is given {given[k]}")
+        raise DataError(
+            f"layer {k + 1} takes {inputs[k]} inputs, but is given {given[k]}",
+            path=path,
+            hint="A layer must take what the one before it gives.",
+        )
 
 
 def _store_map(pool: _Pool, class_map: Int32) -> int:

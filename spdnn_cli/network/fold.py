@@ -8,6 +8,7 @@ networks 16 neurons at a time are twins, so a layer shrinks from 32 N edges to N
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numba import uint64
@@ -17,8 +18,13 @@ from spdnn_cli.jit import njit
 from spdnn_cli.network.layers import FoldedLayer, Int32, Int64, Layer, Network
 
 SATURATION_MARGIN = 1e-4
-"""Room that a certificate asks for, as a share of the terms' sizes added up: so much and more does
-a float32 sum keep to, in any order."""
+"""Room that a certificate asks for at least, as a share of the terms' sizes added up."""
+ROUNDING = 2.0**-24
+"""The most by which float32 rounds a number, as a share of it."""
+FURTHER_ROUNDINGS = 4
+"""Of a folded weight, of its class's sum, of the bias and of adding it; the others are by term."""
+LARGEST, SMALLEST = (float(number) for number in (np.finfo("f4").max, np.finfo("f4").tiny))
+"""Beyond the one float32 overflows; below the other a GPU may take a number for zero."""
 
 
 def fold(layer: Layer) -> FoldedLayer:
@@ -54,14 +60,32 @@ def keeps_saturated(folded: FoldedLayer, ymax: float) -> bool:
     """Whether an image with every input at `ymax` leaves this layer with every output at `ymax`.
 
     True where z = ymax * (sum of the incoming weights) is not zero and z + bias >= ymax for every
-    output neuron, both with `SATURATION_MARGIN` to spare. The sums are taken in float64.
+    output neuron, however an engine orders its float32 sums: with so much room to spare as the sum
+    of that many terms may be off (`_room`), and without overflow. The sums here are in float64.
     """
     core, targets = folded.core, folded.core.targets()
-    terms = ymax * core.weights.astype(np.float64) * folded.input_class_sizes[core.columns]
+    edges = folded.input_class_sizes[core.columns]
+    terms = ymax * core.weights.astype(np.float64) * edges
     sums = np.bincount(targets, weights=terms, minlength=core.outputs)
-    sizes = np.bincount(targets, weights=np.abs(terms), minlength=core.outputs)
-    room = SATURATION_MARGIN * (sizes + np.abs(core.bias))
-    return bool(np.all((np.abs(sums) > room) & (sums + core.bias - room >= ymax)))
+    sizes = np.bincount(targets, weights=np.abs(terms), minlength=core.outputs) + np.abs(core.bias)
+    degrees = np.bincount(targets, weights=edges, minlength=core.outputs)
+    room = _room(sizes, degrees)
+    holds = (np.abs(sums) > room) & (sums + core.bias - room >= ymax)
+    return bool(np.all(holds & (sizes + room < LARGEST)))
+
+
+def _room(sizes: Any, degrees: Any) -> Any:
+    """By how much float32 sums, in any order, may be off; infinite where nobody can tell.
+
+    Args:
+        sizes: float64 (rows): the sizes of each sum's terms, added up.
+        degrees: float64 (rows): how many terms it has.
+    """
+    rounded = (degrees + FURTHER_ROUNDINGS) * ROUNDING
+    # Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2: gamma_n.
+    with np.errstate(divide="ignore"):
+        gamma = np.where(rounded < 1, rounded / np.abs(1 - rounded), np.inf)
+    return np.maximum(SATURATION_MARGIN, gamma) * sizes + degrees * SMALLEST
 
 
 def make_network(layers: list[FoldedLayer], ymax: float) -> Network:

@@ -256,6 +256,13 @@ class Features:
         """Bytes of one image."""
         return self.array.shape[1] * self.array.itemsize
 
+    @cached_property
+    def largest(self) -> float:
+        """No input is larger than this, whatever its sign."""
+        if self.are_bits:
+            return 1.0
+        return float(max(self.array.max(initial=0), -self.array.min(initial=0)))
+
     def values(self, first: int, last: int) -> Float32:
         """The values of images first..last-1 as float32 (last - first, neurons)."""
         part = self.array[first:last]

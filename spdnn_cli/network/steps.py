@@ -10,22 +10,37 @@ input classes, and then applies its core. Both are sparse products:
 or, where that has no more terms, one product with core @ gather. The choice is made layer by
 layer: on the challenge's first block one product of 2 terms an output, later 16 adds and 2
 multiply-adds. Nothing is lost: each edge of the plain network is a term, alone or with its twins.
+
+Where the sums of twins could overflow float32 while those of the plain layer do not, each edge is a
+term of its own, in the plain layer's order (`plain_step`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from spdnn_cli.network.layers import Float32, FoldedLayer, Int32, Int64, Layer, Network
+from spdnn_cli.network.fold import unfold
+from spdnn_cli.network.layers import (
+    Features,
+    Float32,
+    FoldedLayer,
+    Int32,
+    Int64,
+    Layer,
+    Network,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """A sparse matrix (rows x columns), CSR; columns ascending in a row.
+    """A sparse matrix (rows x columns), CSR.
+
+    Columns ascend in a row, none is there twice; except where a step is plain (`plain_step`).
 
     Attributes:
         columns: number of columns.
@@ -106,19 +121,35 @@ class Step:
         return float(self.bias[0]) if len(self.bias) and np.ptp(self.bias) == 0 else None
 
 
+LARGEST_INPUT = 1e20
+"""Inputs are taken to be no larger than this; `Steps.suit` is for those that are."""
+
+
 class Steps:
     """The steps of a network, made in order, layer by layer, as far as they are asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, ymax: float = 1.0) -> None:
+        """Begin with no steps; `ymax` is where the network clips values."""
         self.made: list[Step] = []
+        self._ymax = ymax
 
     def extend(self, layers: list[FoldedLayer]) -> None:
         """Make the steps of the next layers."""
         for layer in layers:
             values = self.made[-1].output_class if self.made else np.arange(layer.inputs)
-            self.made.append(make_step(layer, np.asarray(values, np.int32)))
+            largest = self._ymax if self.made else LARGEST_INPUT
+            self.made.append(make_step(layer, np.asarray(values, np.int32), largest))
+
+    def suit(self, features: Features, layers: Sequence[FoldedLayer]) -> bool:
+        """Make the first step, of `layers[0]`, plain where these inputs need it; tells whether."""
+        if features.largest <= LARGEST_INPUT:
+            return False
+        self.made[0] = plain_step(layers[0], np.arange(features.neurons, dtype=np.int32))
+        return True
 
 
+LARGEST_SUM = float(np.finfo(np.float32).max) / 2
+"""Sums whose terms' sizes add up to less stay finite in float32, in any order."""
 LARGEST_UNIT = 1000
 MOST_GROUPS = 31
 """Groups of inputs whose counts the shift kernels add up in five bit planes."""
@@ -179,9 +210,14 @@ def _is_shift_layer(step: Step) -> bool:
     return weight > 0 and bias <= 0
 
 
-def make_step(layer: FoldedLayer, value_of: Int32) -> Step:
-    """The step of a layer whose input neuron i has value number `value_of[i]`."""
+def make_step(layer: FoldedLayer, value_of: Int32, largest: float = 1.0) -> Step:
+    """The step of a layer whose input neuron i has value number `value_of[i]`.
+
+    No value is larger than `largest`.
+    """
     core = layer.core
+    if _may_overflow(layer, largest):
+        return plain_step(layer, value_of)
     wired = layer.input_class >= 0
     values = int(value_of.max(initial=-1)) + 1
     gather = sparse.csr_matrix(
@@ -198,15 +234,39 @@ def make_step(layer: FoldedLayer, value_of: Int32) -> Step:
     return Step(_product(gather), _product(apply), core.bias, layer.output_class)
 
 
-def folded_network(network: Network) -> Network:
+def plain_step(layer: FoldedLayer, value_of: Int32) -> Step:
+    """The step of a layer with a term for each edge, in the order of the plain layer.
+
+    Output twins are one row all the same: their sums are the same.
+    """
+    rows = np.arange(layer.core.outputs, dtype=np.int32)
+    plain = unfold(FoldedLayer(layer.core, layer.input_class, rows))
+    values = int(value_of.max(initial=-1)) + 1
+    terms = Product(values, plain.row_offsets, value_of[plain.columns], plain.weights)
+    return Step(None, terms, plain.bias, layer.output_class)
+
+
+def _may_overflow(layer: FoldedLayer, largest: float) -> bool:
+    """Whether twins' weights, or values, or sums, could add up to what float32 does not hold."""
+    sizes, core = layer.input_class_sizes, layer.core
+    weights = np.abs(core.weights.astype(np.float64)) * sizes[core.columns]
+    sums = np.bincount(core.targets(), weights=weights, minlength=core.outputs)
+    bounds = max(1.0, largest) * sums.max(initial=0), largest * sizes.max(initial=0)
+    return not max(bounds) < LARGEST_SUM
+
+
+def folded_network(network: Network, largest_input: float = 1.0) -> Network:
     """The network between the class values, as plain layers: a neuron for each class.
+
+    No input is larger than `largest_input`. Layers of plain steps may have an edge several times.
 
     It has the same categories: an image has a class value that is not zero where it has a neuron
     that is not. No layer is marked as keeping saturated images.
     """
-    layers, values = [], np.arange(network.layers[0].inputs, dtype=np.int32)
+    layers: list[FoldedLayer] = []
+    values = np.arange(network.layers[0].inputs, dtype=np.int32)
     for layer in network.layers:
-        step = make_step(layer, values)
+        step = make_step(layer, values, network.ymax if layers else largest_input)
         whole = step.apply if step.gather is None else _after(step.apply, step.gather)
         core = Layer(whole.columns, whole.offsets, whole.indices, whole.weights, step.bias)
         own = [np.arange(size, dtype=np.int32) for size in (core.inputs, core.outputs)]

@@ -72,7 +72,7 @@ class _Layers:
 
     def __init__(self, network: Network, are_bits: bool) -> None:
         self._network, self._lock = network, threading.Lock()
-        self._steps, self._made = Steps(), list[_Layer]()
+        self._steps, self._made = Steps(network.ymax), list[_Layer]()
         self._steps.extend(list(network.layers[: min(LOOK_AHEAD, network.depth)]))
         leading = leading_shift_layers(self._steps.made) if are_bits else []
         self._unit = fixed_point_unit(leading, network.ymax) if leading else None

@@ -19,21 +19,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spdnn_cli import machine
-from spdnn_cli.errors import DataError, DeviceError, SpdnnError, WorkerError
+from spdnn_cli import cores, machine, nvidia
+from spdnn_cli.errors import DataError, DeviceError, SpdnnError, WorkerError, explained
 from spdnn_cli.network.dataset import open_dataset
-from spdnn_cli.run.processes import BEAT_S, SILENCE_S, show_only
 from spdnn_cli.run.options import RunOptions
+from spdnn_cli.run.processes import BEAT_S, SILENCE_S, show_only
 from spdnn_cli.run.rank import IDENTITY, Outcome, identity, work
 from spdnn_cli.timing import Stopwatch
 
-SIZES = (
-    "PMI_SIZE",  # MPICH and its children, and srun with PMI-2
-    "OMPI_COMM_WORLD_SIZE",  # Open MPI
-    "JSM_NAMESPACE_SIZE",  # jsrun, under LSF
-    "MV2_COMM_WORLD_SIZE",  # MVAPICH
+RANKS_AND_SIZES = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),  # jsrun, under LSF
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH
 )
-"""Where launchers of MPI tell a process how many there are."""
+"""Where launchers of MPI tell a rank its number, and how many there are."""
+PROCESS_MANAGERS = (
+    ("PMI_RANK", "PMI_SIZE"),  # MPICH and its children, and srun --mpi=pmi2
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),  # srun --mpi=pmix
+)
+"""The same, where `srun --pty` tells it to a shell, too."""
 PIECE_BYTES = 1 << 26
 """A dataset is broadcast in pieces of this size."""
 LAST_BEATS_S = 0.02
@@ -43,12 +47,39 @@ LAST_BEATS_S = 0.02
 def ranks() -> int:
     """How many ranks a launcher of MPI started; 1: none did, or just one.
 
-    A batch script is no rank: of Slurm, only the steps that `srun` starts count.
+    A rank is what was given a number among the ranks. Batch scripts and shells in an allocation
+    are none, though Slurm tells them of tasks: `salloc`, `srun --pty bash`.
     """
-    sizes = [os.environ.get(name, "") for name in SIZES]
-    if os.environ.get("SLURM_STEP_ID", "").isdigit():
-        sizes.append(os.environ.get("SLURM_STEP_NUM_TASKS", ""))
-    return max([1, *(int(size) for size in sizes if size.isdigit())])
+    pairs = RANKS_AND_SIZES if _is_shell_of_slurm() else RANKS_AND_SIZES + PROCESS_MANAGERS
+    told = [[os.environ.get(name, "") for name in pair] for pair in pairs]
+    return max([1, *(int(size) for rank, size in told if rank.isdigit() and size.isdigit())])
+
+
+def rank() -> int:
+    """The number of this process among the ranks, from 0, as its launcher tells; 0: it tells none.
+
+    For what is said once, before MPI is asked.
+    """
+    told = [os.environ.get(name, "") for name, _ in RANKS_AND_SIZES + PROCESS_MANAGERS]
+    return max([0, *(int(number) for number in told if number.isdigit())])
+
+
+def _is_shell_of_slurm() -> bool:
+    """Whether this was typed into `srun --pty bash`, and not started by an mpiexec there.
+
+    The ranks of a further srun know of the shell, too, but are on no terminal.
+    """
+    is_below_shell = "SLURM_PTY_PORT" in os.environ and "MPI_LOCALNRANKS" not in os.environ
+    return is_below_shell and sys.stdin is not None and sys.stdin.isatty()
+
+
+def tasks_without_mpi() -> int:
+    """How many tasks `srun` started as programs that know nothing of each other; 1: it did not."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    is_task = os.environ.get("SLURM_STEP_ID", "").isdigit() and tasks.isdigit()
+    if not is_task or ranks() > 1 or "SLURM_PTY_PORT" in os.environ:
+        return 1
+    return int(tasks)
 
 
 def communicator() -> Any:
@@ -57,19 +88,21 @@ def communicator() -> Any:
     Raises:
         DeviceError: mpi4py is missing, or finds another number of ranks than was started.
     """
+    told = ranks()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
+        who = f"this is one of {told} ranks" if told > 1 else "this is to be a rank of MPI"
         raise DeviceError(
-            f"this is one of {ranks()} ranks, and mpi4py cannot be imported ({error})",
+            f"{who}, and mpi4py cannot be imported ({error})",
             hint="Run: pip install 'spdnn[mpi]', or mpi4py built for the MPI of this machine.",
         ) from error
     world = MPI.COMM_WORLD
-    if world.Get_size() != ranks():
+    if told > 1 and world.Get_size() != told:
         raise DeviceError(
-            f"the launcher started {ranks()} ranks, mpi4py sees {world.Get_size()}",
+            f"the launcher started {told} ranks, mpi4py sees {world.Get_size()}",
             hint="Its MPI is another one than the launcher's: install mpi4py for that one, or use "
-            "its own mpiexec.",
+            "its own mpiexec. For a run of this process alone, add --launcher alone.",
         )
     return world
 
@@ -115,7 +148,8 @@ class _Watch:
     def __enter__(self) -> None:
         from mpi4py import MPI
 
-        if MPI.Query_thread() == MPI.THREAD_MULTIPLE:
+        is_watched = self._beats.Get_size() > 1
+        if is_watched and MPI.Query_thread() == MPI.THREAD_MULTIPLE:
             self._thread.start()
 
     def __exit__(self, failure: object, *_: object) -> None:
@@ -183,23 +217,24 @@ def _work(
     world = group.world
     local = world.Split_type(MPI.COMM_TYPE_SHARED)
     options = replace(
-        options, threads=options.threads or max(1, machine.available_cores() // local.Get_size())
+        options, threads=options.threads or max(1, cores.available_cores() // local.Get_size())
     )
-    gpu = _own_gpu(local) if options.device == "cuda" else None
+    # All ranks are to run on GPUs, or all on CPUs.
+    settled = replace(options, device=options.device or machine.best_device())
+    gpu = _own_gpu(local) if settled.device == "cuda" else None
     with tempfile.TemporaryDirectory(prefix="spdnn-") as folder:
         if broadcast:
             with stopwatch.stage("read"):
                 path = _broadcast(world, path, Path(folder))
-        _compare(group, path, options)
+        _compare(group, path, settled)
         return work(group, path, options, gpu, None, stopwatch)
 
 
 def stop_all(world: Any, error: BaseException) -> None:
     """Say what went wrong on this rank, and end all ranks with exit code 1."""
-    words = str(error) or type(error).__name__
-    if isinstance(error, MemoryError):
-        words = f"there is too little memory. {error}".rstrip()
-    elif not isinstance(error, (SpdnnError, KeyboardInterrupt, SystemExit)):
+    words = explained(error) or str(error) or type(error).__name__
+    expected = isinstance(error, (SpdnnError, KeyboardInterrupt, SystemExit))
+    if not expected and explained(error) is None:
         traceback.print_exc()
     who = f"rank {world.Get_rank()} on {platform.node()}"
     print(f"error: {who}: {words}", file=sys.stderr, flush=True)
@@ -212,7 +247,7 @@ def _own_gpu(local: Any) -> int:
     Raises:
         DeviceError: there are fewer GPUs than ranks on this host.
     """
-    present = machine.gpus()
+    present = nvidia.gpus()
     seen = local.allgather(tuple(gpu.uuid for gpu in present))
     rank, size = local.Get_rank(), local.Get_size()
     if present and all(len(uuids) == 1 for uuids in seen) and len(set(seen)) == size:

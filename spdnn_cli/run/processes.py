@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from spdnn_cli import machine
+from spdnn_cli import nvidia
 from spdnn_cli.children import safe_imports
 from spdnn_cli.errors import SpdnnError, WorkerError
 from spdnn_cli.run.options import RunOptions
@@ -45,7 +45,7 @@ def run_processes(
     Args:
         path: the dataset file.
         options: what to run.
-        gpus: for each worker its GPU's place in `machine.gpus()`; None: it runs on the CPU.
+        gpus: for each worker its GPU's place in `nvidia.gpus()`; None: it runs on the CPU.
 
     Returns:
         What each worker found, in order of rank; and the seconds from the first worker's end to
@@ -190,6 +190,9 @@ class _Link:
         self.rank, self.size, self._folder = group
         self._exchanges = 0
         self._connection, self._lock = connection, threading.Lock()
+
+    def start_beating(self) -> None:
+        """Give signs of life from here on."""
         threading.Thread(target=self._beat, daemon=True).start()
 
     def barrier(self) -> None:
@@ -238,25 +241,23 @@ def _main(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _Link(connection, group)
     try:
+        link.start_beating()
         show_only(gpu)
         link.send(DONE, work(link, path, options, gpu))
     except SpdnnError as error:
         link.send(FAILED, str(error))
-    except MemoryError as error:
-        link.send(FAILED, f"there is too little memory. {error}".rstrip())
     except EOFError:  # the parent has ended
         os._exit(1)
-    except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        link.send(FAILED, f"{where}{error.strerror or error}")
     except Exception as error:
-        traceback.print_exc()
-        link.send(FAILED, f"{type(error).__name__}: {error}")
+        message = explained(error)
+        if message is None:
+            traceback.print_exc()
+        link.send(FAILED, message or f"{type(error).__name__}: {error}")
     sys.stdout.flush()
 
 
 def show_only(gpu: int | None) -> None:
-    """Let CUDA, which has not run yet, see one GPU only: number `gpu` of `machine.gpus()`."""
+    """Let CUDA, which has not run yet, see one GPU only: number `gpu` of `nvidia.gpus()`."""
     if gpu is not None:
-        present = machine.gpus()  # kept: the places of all GPUs, as before
+        present = nvidia.gpus()  # kept: the places of all GPUs, as before
         os.environ["CUDA_VISIBLE_DEVICES"] = present[gpu].uuid

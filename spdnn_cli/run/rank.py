@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spdnn_cli import machine
+from spdnn_cli import machine, nvidia
 from spdnn_cli.engines.choice import Choice, choose
 from spdnn_cli.engines.protocol import Engine, EngineOptions, Inference, LayerProgress, Shortcuts
 from spdnn_cli.engines.registry import ENGINES, create, find
@@ -30,6 +30,7 @@ from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rebalance import ExchangingGroup, MoveReport, Rebalanced
 from spdnn_cli.run.stream import Stream, StreamReport
 from spdnn_cli.timing import Stopwatch
+
 
 class Group(ExchangingGroup, Protocol):
     """The ranks that run together; `rank` is this one, from 0."""
@@ -147,7 +148,7 @@ def work(
         group: the ranks.
         path: the dataset file.
         options: what to run.
-        gpu: the place of the rank's GPU among those of its host, in `machine.gpus()`; CUDA is to
+        gpu: the place of the rank's GPU among those of its host, in `nvidia.gpus()`; CUDA is to
             see this one first.
         progress: told how far a run is.
         stopwatch: holds what was spent before, say on a broadcast of the dataset.
@@ -170,7 +171,9 @@ def work(
     images = share(group.rank, group.size, present, options.partition)
     with stopwatch.stage("read"):
         network = dataset.network(layers)
-    choice = choose(options.engine, options.device, machine.best_device(), network)
+    with stopwatch.stage("compile"):
+        best, no_gpu = _best_device(group, options)
+    choice = choose(options.engine, options.device, best, network, no_gpu)
     engine_options = EngineOptions(
         threads=options.threads,
         retire=options.retire,
@@ -183,13 +186,13 @@ def work(
     engine, run, features = _ready(
         group, dataset, network, images, wanted, choice, options, engine_options
     )
-    own = machine.gpus()[gpu or 0] if choice.device == "cuda" else None
-    before = None if own is None else machine.gpu_state(own.uuid)
+    own = nvidia.gpus()[gpu or 0] if choice.device == "cuda" else None
+    before = None if own is None else nvidia.gpu_state(own.uuid)
     runs = _Runs()
     for _ in range(options.warmup + options.repeat):
         group.barrier()
         runs.add(*run())
-    after = None if own is None else machine.gpu_state(own.uuid)
+    after = None if own is None else nvidia.gpu_state(own.uuid)
     assert runs.inference is not None
     passes, last = _passes(images, wanted, dataset.images)
     lifetimes = None
@@ -219,6 +222,23 @@ def work(
         cuda=None if own is None else _cuda_versions(),
         peak_memory_bytes=machine.peak_memory_bytes(),
     )
+
+
+def _best_device(group: Group, options: RunOptions) -> tuple[str, str | None]:
+    """The best device that is present; and why that is not the GPU that is.
+
+    A rank among many does not ask CUDA itself: all ranks are to run on the same kind of device.
+    """
+    no_gpu = nvidia.why_not_cuda()
+    asks_cuda = options.engine == "auto" and options.device is None and group.size == 1
+    if no_gpu is None and nvidia.gpus() and asks_cuda:
+        from spdnn_cli.engines.cuda.device import import_cupy
+
+        try:
+            import_cupy()
+        except DeviceError as error:
+            no_gpu = error.what
+    return ("cuda" if no_gpu is None and nvidia.gpus() else "cpu"), no_gpu
 
 
 def _ready(

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from spdnn_cli import __version__, machine, problem
+from spdnn_cli.challenge.official import official_depth
 from spdnn_cli.engines.protocol import Inference
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
@@ -214,7 +215,7 @@ def _data(workspace: Workspace, dataset: Dataset, layers: int) -> Data:
         file=path.name if path.parent == workspace.data_dir.resolve() else str(path),
         source=str(made.pop("source", "unknown")),
         official_inputs=dataset.features_sha256 == problem.FEATURES_SHA256.get(dataset.neurons),
-        official_network=dataset.official_layers >= layers,
+        official_network=official_depth(dataset, layers) == layers,
         features_sha256=dataset.features_sha256,
         network_sha256=dataset.network_sha256(layers),
         provenance=made,

@@ -5,22 +5,24 @@ Truths, best first:
 2. for the official data: the official list of N = 1024 (its SHA-256), else the official count;
 3. for the synthetic data of the default seed: the stored answer of the reference engine.
 
-A dataset is official, or the default synthetic one, by the SHA-256 of its inputs and by comparing
-its layers with the challenge's own when they were converted; its name proves nothing.
+A dataset is official, or the default synthetic one, by the SHA-256 of its inputs and of its layers,
+which are computed before a truth is named; what the file says of itself proves nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from spdnn_cli import problem
-from spdnn_cli.errors import VerificationError
+from spdnn_cli.challenge.official import official_depth
+from spdnn_cli.errors import DataError, ResultError, VerificationError
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
+from spdnn_cli.results.record import Status, Verification
+from spdnn_cli.results.store import categories_sha256
 from spdnn_cli.workspace import Workspace
 
 MOST_NAMED = 5
@@ -44,20 +46,22 @@ class Truth:
     categories: Int32 | None = None
 
 
-def categories_sha256(categories: Int32) -> str:
-    """SHA-256 of the categories as the official file holds them: one 1-based number a line."""
-    return hashlib.sha256(categories_text(categories).encode()).hexdigest()
-
-
-def categories_text(categories: Int32) -> str:
-    """The text of the official categories file."""
-    return "".join(f"{image + 1}\n" for image in categories.tolist())
-
-
 def known_truth(workspace: Workspace, dataset: Dataset, layers: int, images: int) -> Truth | None:
-    """The best truth that costs no inference; None where none is known."""
-    official_network = dataset.official_layers >= layers
-    if not official_network or dataset.neurons not in problem.NEURONS:
+    """The best truth that costs no inference; None where none is known.
+
+    Raises:
+        DataError: there is one, but inputs or layers are not those of their checksums.
+    """
+    truth = _truth_by_checksums(workspace, dataset, layers, images)
+    if truth is not None:
+        dataset.check(layers)
+    return truth
+
+
+def _truth_by_checksums(
+    workspace: Workspace, dataset: Dataset, layers: int, images: int
+) -> Truth | None:
+    if official_depth(dataset, layers) < layers:
         return None
     if dataset.features_sha256 == problem.FEATURES_SHA256[dataset.neurons]:
         return _official_truth(workspace, dataset, layers, images)
@@ -89,19 +93,70 @@ def read_truth(path: Path, neurons: int, layers: int, images: int) -> Truth:
     """
     from spdnn_cli.challenge import tsv
 
+    if not path.exists():
+        raise DataError("there is no such file", path=path, hint="Name a categories file.")
     of = tsv.categories_problem(path)
     if of is not None and of != (neurons, layers):
         raise VerificationError(
             f"is the truth of N={of[0]}, L={of[1]}; the result is of N={neurons}, L={layers}",
             path=path,
         )
-    categories = tsv.read_categories(path)
+    categories = tsv.read_categories(path, max(images, problem.IMAGES))
     # Images do not depend on each other: the first K have the same categories among them.
     categories = categories[categories < images]
     return Truth(f"the official categories file {path.name}", len(categories), None, categories)
 
 
-def difference(categories: Int32, truth: Truth) -> str | None:
+def check_list(categories: Int32, survivors: int, images: int, of_pass: int, path: Path) -> None:
+    """Check a result's list of categories against its own record.
+
+    Args:
+        categories: int32: the images of the first pass, from 0.
+        survivors: how many categories the record names, of all passes.
+        images: images of all passes.
+        of_pass: images of a pass; fewer than `images` where they came again.
+        path: the result.
+
+    Raises:
+        ResultError: the list names an image twice or out of order, one that was not run, or more
+            or fewer than the record.
+    """
+    falls = np.flatnonzero(np.diff(categories) <= 0)
+    if len(falls):
+        image, before = categories[falls[0] + 1] + 1, categories[falls[0]] + 1
+        what = (
+            f"image {image} is listed twice"
+            if image == before
+            else (f"image {image} is listed after image {before}")
+        )
+        raise ResultError(f"its categories are no ascending list: {what}", path=path)
+    outside = categories[(categories < 0) | (categories >= min(images, of_pass))]
+    if len(outside):
+        raise ResultError(
+            f"its categories name image {outside[0] + 1} of {min(images, of_pass)}", path=path
+        )
+    passes, rest = divmod(images, of_pass)
+    listed = passes * len(categories) + int(np.count_nonzero(categories < rest))
+    if survivors != listed:
+        raise ResultError(
+            f"its record names {survivors} survivors, its list of categories {listed}",
+            path=path,
+            hint="One of the two was changed. Run spdnn infer again.",
+        )
+
+
+def verification(categories: Int32, truth: Truth | None) -> Verification:
+    """What is known of the categories (int32, ascending, from 0), compared with a truth."""
+    if truth is None:
+        return Verification(Status.UNVERIFIED)
+    found = _difference(categories, truth)
+    if found is not None:
+        return Verification(Status.WRONG, truth.source, found)
+    only_counted = truth.categories is None and truth.sha256 is None
+    return Verification(Status.COUNT_ONLY if only_counted else Status.VERIFIED, truth.source)
+
+
+def _difference(categories: Int32, truth: Truth) -> str | None:
     """How the categories differ from the truth, in words; None where they do not."""
     if truth.categories is not None:
         return _difference_of_lists(categories, truth.categories)

@@ -97,6 +97,7 @@ std::string broken_guards() {
 
 constexpr std::size_t STACK_BYTES = 128 << 10;
 constexpr int MOST_THREADS = 1024;
+constexpr std::ptrdiff_t MOST_FIXED_SHARED_BYTES = 48 << 10;
 
 enum State { READY, AT_BARRIER, AT_WARP_OPERATION, ENDED };
 
@@ -390,6 +391,12 @@ const char* run(const Launch& launch, void (*thread)(const void*), const void* k
   count = blockDim.x * blockDim.y * blockDim.z;
   run_thread = thread, call = kernel_call, gives_way = launch.order > 1;
   message.clear();
+  if (shared_end - shared > MOST_FIXED_SHARED_BYTES) {
+    message = std::string(launch.kernel) + ": its file's __shared__ variables take " +
+              std::to_string(shared_end - shared) + " bytes, a block has " +
+              std::to_string(MOST_FIXED_SHARED_BYTES) + " for them";
+    return message.c_str();
+  }
   for (int t = count; t < MOST_THREADS; ++t) threads[t].state = ENDED;
   shared_memory = (char*)allocate(launch.shared_bytes);
   {

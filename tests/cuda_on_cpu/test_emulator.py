@@ -161,6 +161,10 @@ def test_arithmetic(cupy: Any) -> None:
             "volatile int* flag = out;\nif (threadIdx.x == 0)\n  while (*flag == 0);",
             r"thread \(0, 0, 0\): its block does not come to an end; does it wait for another",
         ),
+        (
+            "__shared__ char large[49153];\nlarge[threadIdx.x] = 0;\nout[0] = large[0];",
+            r"k: its file's __shared__ variables take 49153 bytes, a block has 49152 for them",
+        ),
         ("k(out + 1);\nout[0] = 1;", "it read or wrote memory outside of every array"),
     ],
 )

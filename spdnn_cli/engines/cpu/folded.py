@@ -49,7 +49,7 @@ class CpuEngine:
 
             self._kernels, self._lanes = cpu_kernels, simd.LANES
         self._network = network
-        self._steps = Steps()
+        self._steps = Steps(network.ymax)
         self._extend(FIRST_LAYERS if self._options.retire else network.depth)
         final = network.saturation_is_final
         self._final = final if self._options.retire else np.zeros_like(final)
@@ -57,6 +57,8 @@ class CpuEngine:
     def upload(self, features: Features) -> None:
         self._features = features
         with self._options.stopwatch.stage("prepare"):
+            if self._steps.suit(features, self._network.layers):
+                self._panels = PanelProgram.of(self._steps.made)
             self._shift = _shift_program(self._steps.made, features, self._network.ymax)
             self._make_rooms()
         with self._options.stopwatch.stage("compile"):

@@ -31,8 +31,10 @@ def import_cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
+        # CuPy gives a page of advice, and the reason in its last line.
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise DeviceError(
-            f"the CUDA engines need CuPy, which cannot be imported ({error})",
+            f"the CUDA engines need CuPy, which cannot be imported ({reason[0].strip()})",
             hint="Run: pip install 'spdnn[cuda13]' (or cuda12, as the driver allows).",
         ) from error
     try:

@@ -182,7 +182,7 @@ class FoldedEngine:
         self.shortcuts = TiledEngine.shortcuts.with_twins_folded()
         self._by_layers = TiledEngine(self._options)
         with self._options.stopwatch.stage("prepare"):
-            network = folded_network(self._network)
+            network = folded_network(self._network, features.largest)
         self._by_layers.prepare(network)
         self._by_layers.upload(features)
 

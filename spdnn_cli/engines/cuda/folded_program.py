@@ -111,7 +111,8 @@ class FoldedProgram:
         self.layers, self._whole = len(layers), np.int32(len(layers) == depth)
         self._bits, self._neurons = features.are_bits, features.neurons
         with stopwatch.stage("prepare"):
-            steps = _leading_steps(layers)
+            steps = _leading_steps(layers, ymax)
+            steps.suit(features, layers)
             shift = ShiftShape.of(steps.made, features, ymax)
         self.pool_width = 0 if shift is None else shift.rows
         self._unit = np.float32(0 if shift is None else shift.unit)
@@ -228,9 +229,9 @@ class FoldedProgram:
             return copies
 
 
-def _leading_steps(layers: list[FoldedLayer]) -> Steps:
+def _leading_steps(layers: list[FoldedLayer], ymax: float) -> Steps:
     """The steps of the leading shift layers, and of the first layer that is none."""
-    steps = Steps()
+    steps = Steps(ymax)
     for layer in layers:
         steps.extend([layer])
         if len(leading_shift_layers(steps.made)) < len(steps.made):

@@ -189,7 +189,10 @@ def gather_tables(layers: list[FoldedLayer], first: int, final: Any) -> GatherTa
         table[k]["weight"], table[k]["final"] = weights[0], final[k + 1]
     may_finish = np.any(final[first + 1 : len(layers) + 1])
     shapes = ONE_IMAGE if may_finish else SEVERAL_IMAGES
-    return _tables(layers[first:], table, gathers, cores, first, shapes) if cores else None
+    if not cores:
+        return None
+    entering = layers[first - 1].core.outputs
+    return _tables(layers[first:], table, gathers, cores, first, entering, shapes)
 
 
 def _shared_gather(held: Gather, layer: FoldedLayer, values: Int32, core: Any) -> Any | None:
@@ -263,9 +266,11 @@ def _tables(
     gathers: list[Gather],
     cores: list[Any],
     first: int,
+    entering: int,
     shapes: tuple[GatherShape, ...],
 ) -> GatherTables | None:
-    rows = max([len(core) for core in cores] + [gather.rows for gather in gathers])
+    """`entering`: values before the first of the layers; shared memory must hold them too."""
+    rows = max([entering, *map(len, cores), *(gather.rows for gather in gathers)])
     longest = max(int(np.diff(gather.offsets).max(initial=0)) for gather in gathers)
     terms = next((t for t in (8, 16, MOST_TERMS) if t >= longest), None)
     shape = next((shape for shape in shapes if shape.slots >= rows), None)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from spdnn_cli.engines.cuda.kernel_source import kernels_sha256
-from spdnn_cli.engines.cuda.tile import TileShape, Tiling
+from spdnn_cli.engines.cuda.tile import TileShape
 from spdnn_cli.engines.protocol import Engine, EngineOptions
 from spdnn_cli.errors import DeviceError, EngineError
 from spdnn_cli.network.fold import make_network
