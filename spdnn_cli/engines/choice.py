@@ -59,4 +59,3 @@ def _best(device: str, network: Network) -> Choice:
     if device == "cuda" and widest > MOST_FOLDED_VALUES:
         left += f"; layer by layer: {widest} values of an image do not fit on the chip"
     return Choice(folded, device, f"folding twins, {left}")
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from spdnn_cli.engines.registry import ENGINES
 from spdnn_cli.report import cells
 from spdnn_cli.report.tables import EMPTY, Table
 from spdnn_cli.results import describe
@@ -11,7 +12,7 @@ from spdnn_cli.results.describe import PROBLEM_COLUMNS, Configuration, configura
 from spdnn_cli.results.record import Record
 from spdnn_cli.results.store import Result
 
-BASELINES = ("baseline", "reference", "cpu-layered")
+BASELINES = [name for name, entry in ENGINES.items() if entry.yardstick]
 """What others are compared with: the first of these that a machine has results of."""
 
 

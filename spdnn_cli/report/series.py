@@ -314,31 +314,36 @@ def _held_out_errors(series: Series, lifetimes: Lifetimes | None) -> dict[int, f
 
 
 class Traces:
-    """The traces at hand: of each inputs, network and way to retire, the deepest and longest.
+    """The traces at hand: of each inputs and network, the deepest and longest first.
 
     A network of fewer layers is a prefix of a deeper one, and so are its lifetimes, cut at its
-    depth: for the challenge's networks, one trace at the greatest depth serves all.
+    depth: for the challenge's networks, one trace at the greatest depth serves all. Where a trace
+    is of a run that retired finished images, those that survived live on to the last layer of a run
+    that does not.
     """
 
     def __init__(self, results: Sequence[Result]) -> None:
-        self._results: dict[tuple[str, str, bool], list[Result]] = {}
+        self._results: dict[tuple[str, str], list[Result]] = {}
         for result in results:
             record = result.record
             if record.lifetimes_sha256 is not None and record.stream is None:
                 self._results.setdefault(_traced(record), []).append(result)
-        self._read: dict[str, Lifetimes] = {}
+        self._read: dict[tuple[str, bool], Lifetimes] = {}
 
     def of(self, record: Record, images: int) -> Lifetimes | None:
         """How many layers each of `images` images lives in a run of its depth; None: not known.
 
         uint16 (images,); images that repeat live as long as they did before.
         """
+        retires = record.shortcuts.finished_images_retired
         for result in self._candidates(record):
             traced = result.record
-            once = min(traced.images, len(self._lifetimes(result)))
+            if retires and not traced.shortcuts.finished_images_retired:
+                continue
+            once = min(traced.images, len(self._lifetimes(result, retires)))
             whole = images <= once or traced.images == once
             if whole and traced.layers >= record.layers:
-                lifetimes = np.resize(self._lifetimes(result), images)
+                lifetimes = np.resize(self._lifetimes(result, retires), images)
                 return np.minimum(lifetimes, record.layers).astype(np.uint16)
         return None
 
@@ -346,19 +351,24 @@ class Traces:
         found = self._results.get(_traced(record), [])
         return sorted(found, key=lambda r: (r.record.images, -r.record.layers), reverse=True)
 
-    def _lifetimes(self, result: Result) -> Lifetimes:
-        if result.record.id not in self._read:
-            self._read[result.record.id] = _checked_lifetimes(result)
-        return self._read[result.record.id]
+    def _lifetimes(self, result: Result, retires: bool) -> Lifetimes:
+        key = result.record.id, retires
+        if key not in self._read:
+            lifetimes = _checked_lifetimes(result)
+            if not retires:
+                lifetimes = lifetimes.copy()
+                lifetimes[result.categories()] = result.record.layers
+            self._read[key] = lifetimes
+        return self._read[key]
 
 
-def _traced(record: Record) -> tuple[str, str, bool]:
+def _traced(record: Record) -> tuple[str, str]:
     """What runs have in common that a trace may serve."""
     data = record.dataset
     network = (
-        OFFICIAL_NETWORK.format(record.neurons) if data.official_network else (data.network_sha256)
+        OFFICIAL_NETWORK.format(record.neurons) if data.official_network else data.network_sha256
     )
-    return data.features_sha256, network, record.shortcuts.finished_images_retired
+    return data.features_sha256, network
 
 
 OFFICIAL_NETWORK = "the challenge's network of {} neurons"

@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spdnn_cli.report import cells
 from spdnn_cli.report.plots import captions
 from spdnn_cli.report.plots.labels import Marks, name_marks
 from spdnn_cli.report.plots.sheet import Panel, Picture
-from spdnn_cli.report.plots.style import INK, TINY, Style, axis_titles, engine_styles, powers
+from spdnn_cli.report.plots.style import INK, TINY, Style, axis_titles, powers, styles_of
 from spdnn_cli.report.roofline import Ceilings, ceilings, intensity
-from spdnn_cli.results import describe as runs
+from spdnn_cli.results import describe
+from spdnn_cli.results.describe import Configuration, configuration_of
+from spdnn_cli.results.record import Record
 from spdnn_cli.results.store import Result
 
 if TYPE_CHECKING:
@@ -39,25 +42,27 @@ ROOFS = (
 class Point:
     """A run, and its executed edges per byte that must move."""
 
-    result: Result
+    record: Record
     edges_per_byte: float
 
     @property
     def rate(self) -> float:
         """TeraEdges/s, executed."""
-        return float(self.result.record["executed_teraedges_per_s"])
+        return self.record.executed_teraedges_per_s
 
 
 def picture(results: Sequence[Result]) -> Picture | None:
-    """The picture: of each engine and number of neurons the deepest problem, its newest run."""
-    machines = runs.by_machine(captions.alone(captions.right(results))).values()
-    groups = [points for some in machines if (points := _deepest(some))]
+    """The picture: of each engine and number of neurons the deepest problem, its newest run.
+
+    One run alone makes no panel.
+    """
+    machines = describe.by_machine(captions.alone(captions.right(results))).values()
+    groups = [points for records in machines if len(points := _deepest(records)) > 1]
     if not groups:
         return None
-    drawn = [point.result for points in groups for point in points]
-    names = runs.in_order(result.record for result in drawn)
-    styles = dict(zip(names, engine_styles([name.split()[0] for name in names]), strict=True))
-    known = [ceilings(points[-1].result.record) for points in groups]
+    drawn = [point.record for points in groups for point in points]
+    styles = styles_of(cells.in_order(drawn))
+    known = [ceilings(points[-1].record) for points in groups]
     sources = dict.fromkeys(f"Roofs: {roof.source}." for roof in known if roof is not None)
     notes = [
         BYTES,
@@ -70,21 +75,21 @@ def picture(results: Sequence[Result]) -> Picture | None:
     return Picture("roofline", "Roofline: what bounds the engines", panels, notes)
 
 
-def _deepest(results: Sequence[Result]) -> list[Point]:
+def _deepest(records: Sequence[Record]) -> list[Point]:
     """Of each configuration and number of neurons the run of most layers and images, the newest."""
-    deepest: dict[tuple[str, int], Point] = {}
-    for result in sorted(results, key=lambda r: (r.record["layers"], r.record["images"])):
-        record = result.record
+    deepest: dict[tuple[Configuration, int], Point] = {}
+    for record in sorted(records, key=lambda r: (r.layers, r.images)):
         edges_per_byte = intensity(record)
         if edges_per_byte:
-            key = runs.configuration(record), record["neurons"]
-            deepest[key] = Point(result, edges_per_byte)
+            deepest[configuration_of(record), record.neurons] = Point(record, edges_per_byte)
     return list(deepest.values())
 
 
-def _panel(points: Sequence[Point], known: Ceilings | None, styles: Mapping[str, Style]) -> Panel:
-    shown = [point.result for point in points]
-    data = " and ".join(dict.fromkeys(captions.data(result.record) for result in shown))
+def _panel(
+    points: Sequence[Point], known: Ceilings | None, styles: Mapping[Configuration, Style]
+) -> Panel:
+    shown = [point.record for point in points]
+    data = " and ".join(dict.fromkeys(map(captions.data, shown)))
     note = f"{data}; {captions.note(shown)}"
     if known is None:
         note += "; no roof: what this machine can do at most was not measured"
@@ -107,8 +112,7 @@ def _panel(points: Sequence[Point], known: Ceilings | None, styles: Mapping[str,
             _draw_roofs(axes, known)
         _draw_marks(axes, points, styles)
 
-    title = captions.device(shown[-1].record)
-    return Panel(title, note, 2.9, draw_on, right=0.2)
+    return Panel(captions.device(shown[-1]), note, 2.9, draw_on, right=0.2)
 
 
 def _right_of_roof(left: float, end: float) -> float:
@@ -140,11 +144,11 @@ def _draw_roofs(axes: Axes, known: Ceilings) -> None:
     )  # fmt: skip
 
 
-def _draw_marks(axes: Axes, points: Sequence[Point], styles: Mapping[str, Style]) -> None:
+def _draw_marks(axes: Axes, points: Sequence[Point], styles: Mapping[Configuration, Style]) -> None:
     """A mark a run, labelled with its neurons, and the name of each configuration."""
-    series: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    series: dict[Configuration, list[tuple[float, float, str]]] = defaultdict(list)
     for point in points:
-        record, name = point.result.record, runs.configuration(point.result.record)
-        styles[name].mark(axes, point.edges_per_byte, point.rate, bool(record["verified"]))
-        series[name].append((point.edges_per_byte, point.rate, str(record["neurons"])))
-    name_marks(axes, [Marks(name, styles[name].colour, at) for name, at in series.items()])
+        name, record = configuration_of(point.record), point.record
+        styles[name].mark(axes, point.edges_per_byte, point.rate, captions.is_sure(record))
+        series[name].append((point.edges_per_byte, point.rate, str(record.neurons)))
+    name_marks(axes, [Marks(name.label, styles[name].colour, at) for name, at in series.items()])
