@@ -16,9 +16,10 @@ from xml.etree import ElementTree
 from spdnn_cli import __version__
 from spdnn_cli.atomic import written_aside
 from spdnn_cli.report import plots, summary, tables
+from spdnn_cli.report.all import all_tables
 from spdnn_cli.report.plots.sheet import Panel, Picture
 from spdnn_cli.report.plots.style import DARK, INK, LINES, MUTED, PAPER
-from spdnn_cli.report.tables import Cell, Table
+from spdnn_cli.report.tables import Cell
 from spdnn_cli.results.store import Result
 
 TITLE = "Sparse DNN inference: measured results"
@@ -31,12 +32,11 @@ _NAMES = {INK: "ink", MUTED: "muted", LINES: "lines", PAPER: "paper"}
 _FAMILY = re.compile(r" *font-family: [^;]*;")
 
 
-def write_page(results: Sequence[Result], made: Sequence[Table], path: Path) -> None:
+def write_page(results: Sequence[Result], path: Path) -> None:
     """Write the page: the summary, the paper's tables, the pictures, then all other tables.
 
     Args:
         results: what the pictures show, and the summary names.
-        made: in the order in which they are to be read, notes included.
         path: the file; one that is there is replaced.
 
     Raises:
@@ -44,6 +44,7 @@ def write_page(results: Sequence[Result], made: Sequence[Table], path: Path) -> 
         DataError: the file cannot be written.
     """
     pictures = plots.pictures(results)
+    made = [table for table in all_tables(results) if not table.is_long] if results else []
     first = [table for table in made if table.kind == "paper"]
     text = _template().render(
         title=TITLE,

@@ -16,7 +16,7 @@ from spdnn_cli.report.scaling import held_out_in_words
 from spdnn_cli.report.series import PAPER_DEVICES, Row, Series, all_series, shares_cores
 from spdnn_cli.report.tables import EMPTY, PROJECTED, Cell, Table, number
 from spdnn_cli.results import describe
-from spdnn_cli.results.describe import Hardware, hardware
+from spdnn_cli.results.describe import Hardware, configuration_of, hardware
 from spdnn_cli.results.record import Record
 from spdnn_cli.results.store import Result
 
@@ -33,7 +33,7 @@ def paper(results: Sequence[Result], devices: Sequence[int] = PAPER_DEVICES) -> 
         devices: numbers of devices to project to.
     """
     own = [row for row in own_rows(results) if row.configuration.device == "cuda"]
-    rows = _machine_rows(own, all_series(results, devices))
+    rows = _machine_rows(own, all_series(results, devices, _is_of_method))
     return [_table_1(rows), _one_gpu(rows), _table_2(own)]
 
 
@@ -86,15 +86,18 @@ def _machine_rows(own: Iterable[Own], series: Iterable[Series]) -> dict[str, Mac
                 if not shares_cores(record):
                     line.measured.setdefault(size, {})[record.launch.workers] = record
     for one in series:
-        of, line_or_none = one.problem, found.get(one.machine)
-        is_method = one.configuration.engine == method and one.configuration.is_plain
-        if line_or_none is not None and is_method and of.is_comparable and not one.grows:
-            _add_projections(line_or_none, one)
+        if one.machine in found and one.problem.is_comparable and not one.grows:
+            _add_projections(found[one.machine], one)
     names = [line.name for line in found.values()]
     for machine, line in found.items():
         if names.count(line.name) > 1:
             line.name = machine
     return found
+
+
+def _is_of_method(record: Record) -> bool:
+    """Whether it is a run of the paper's method, with the engine's defaults."""
+    return record.engine == published.paper().method and configuration_of(record).is_plain
 
 
 def _add_projections(line: MachineRow, series: Series) -> None:

@@ -39,7 +39,7 @@ def scaling(results: Sequence[Result], devices: Sequence[int] = PAPER_DEVICES) -
         kind = "Weak scaling (as many images for each device)" if grows else "Strong scaling"
         where = f"on {machine}{', images streamed' if streamed else ''}"
         tables.append(_rates(f"{kind}: TeraEdges/s (effective) by devices, {where}", series))
-        tables.append(_details(f"{kind} in detail, {where}", series))
+        tables += _details(f"{kind} in detail: {{}}, {where}", series)
     return tables
 
 
@@ -66,7 +66,17 @@ def rate_cell(row: Row | None) -> Cell:
     return Cell(row.teraedges_per_s, None, marked)
 
 
-def _details(title: str, series: Sequence[Series]) -> Table:
+def _details(title: str, series: Sequence[Series]) -> list[Table]:
+    """What was measured; then, for programs, what is projected."""
+    measured, projected = (
+        _detail(title.format(what), series, is_projected)
+        for what, is_projected in (("measured", False), ("projected", True))
+    )
+    projected.is_long = True
+    return [table for table in (measured, projected) if table.rows]
+
+
+def _detail(title: str, series: Sequence[Series], is_projected: bool) -> Table:
     columns = [
         *(*PROBLEM_COLUMNS, "engine", "partition", "devices", "launcher", "what", "seconds"),
         *("TeraEdges/s", "speed-up", "efficiency %", "imbalance", "projection", "error %"),
@@ -75,6 +85,8 @@ def _details(title: str, series: Sequence[Series]) -> Table:
     about = cells.problem_cells(one.problem for one in series)
     for one in series:
         for row in one.rows:
+            if (row.record is None) != is_projected:
+                continue
             table.add(*about[one.problem], *_detail_cells(one, row))
     table.notes = [
         "seconds: of the slowest device, from a common start; gathering the categories is not in "

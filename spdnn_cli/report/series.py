@@ -7,7 +7,7 @@ where the images stay the same, and of weak scaling where they grow with the dev
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -125,18 +125,24 @@ class _Key:
     configuration: Configuration
 
 
-def all_series(results: Sequence[Result], devices: Sequence[int] = PAPER_DEVICES) -> list[Series]:
+def all_series(
+    results: Sequence[Result],
+    devices: Sequence[int] = PAPER_DEVICES,
+    wanted: Callable[[Record], bool] = lambda record: True,
+) -> list[Series]:
     """Every series that has a run on several devices, or a projection.
 
     Args:
-        results: what was measured.
+        results: what was measured; the traces of all of them serve.
         devices: numbers of devices to project to.
+        wanted: which runs to make series of.
     """
     traces = Traces(results)
     groups: dict[_Key, list[Record]] = {}
     for machine, records in describe.by_machine(results).items():
         for record in describe.newest(records).values():
-            if not record.engine_options and record.status is not Status.WRONG:
+            usable = not record.engine_options and record.status is not Status.WRONG
+            if usable and wanted(record):
                 groups.setdefault(_key(machine, record), []).append(record)
     made = [_of_group(key, records, traces, devices) for key, records in groups.items()]
     return sorted(

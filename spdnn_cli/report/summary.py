@@ -9,7 +9,7 @@ from spdnn_cli.report import published
 from spdnn_cli.report.paper import short_name
 from spdnn_cli.report.peers import Own, own_rows
 from spdnn_cli.report.published import OFFICIAL_SIZES, Kind, Peer, Size
-from spdnn_cli.report.series import all_series
+from spdnn_cli.report.series import on_one_device, shares_cores
 from spdnn_cli.report.tables import duration, number
 from spdnn_cli.results import describe
 from spdnn_cli.results.describe import configuration_of, hardware, is_noisy, problem_of
@@ -157,20 +157,22 @@ def _their_devices(peer: Peer) -> str:
 
 
 def _scaling(results: Sequence[Result]) -> str:
-    """The best speed-up that was measured, of a series that began with one device."""
-    found = [
-        (speed_up, row, series)
-        for series in all_series(results, ())
-        for row in series.own_rows
-        if not series.grows and row.devices > 1
-        if (speed_up := series.speed_up(row)) is not None
-    ]
-    if not found:
+    """The best speed-up that was measured, over the same engine on one device."""
+    best: tuple[float, Record] | None = None
+    for records in describe.by_machine(results).values():
+        newest = describe.newest(records)
+        for (of, configuration), record in newest.items():
+            alone = newest.get((of, on_one_device(configuration)))
+            if configuration.workers > 1 and alone is not None and not shares_cores(record):
+                speed_up = alone.seconds / record.seconds
+                best = max(best or (0.0, record), (speed_up, record), key=lambda one: one[0])
+    if best is None:
         return ""
-    speed_up, row, series = max(found, key=lambda one: one[0])
+    speed_up, record = best
+    made = configuration_of(record)
     return (
-        f"Best strong scaling measured: {series.engine} on {series.problem.label}, "
-        f"{number(speed_up, 3)} times as fast on {row.devices} devices as on one."
+        f"Best strong scaling measured: {made.engine_label} on {problem_of(record).label}, "
+        f"{number(speed_up, 3)} times as fast on {made.workers} devices as on one."
     )
 
 

@@ -60,6 +60,7 @@ class Table:
         kind: which table it is, say "throughput".
         keys: the first so many columns say what a row is about; they come again in every block
             where a table is too wide for one.
+        is_long: whether it is for programs: text for readers leaves it out.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     kind: str = ""
     keys: int = 1
+    is_long: bool = False
 
     def add(self, *cells: Cell | Value) -> None:
         """Add a row; what is no cell becomes one."""
@@ -220,7 +222,7 @@ def _fitted(widths: Sequence[int], table: Table, width: float) -> list[int]:
 
 def plain(tables: Sequence[Table], width: int = 100) -> str:
     """Aligned columns without lines between, in blocks that fit `width`."""
-    return "\n".join(_plain(table, width) + "\n" for table in tables)
+    return "\n".join(_plain(table, width) + "\n" for table in tables if not table.is_long)
 
 
 def markdown(tables: Sequence[Table], width: int = 0) -> str:

@@ -1,0 +1,72 @@
+"""Tables on stdout: with lines on a terminal, aligned elsewhere, or as a format for programs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from spdnn_cli.report.tables import FORMATS, Table, blocks, is_numeric, lifted
+
+WIDTH = 100
+"""Columns off a terminal, where COLUMNS does not say."""
+LINES = "table"
+"""The format that is drawn with lines; the others are `tables.FORMATS`."""
+FOR_READERS = (LINES, "plain")
+"""Formats that are read, and so kept short; the others are complete."""
+
+
+def resolved(form: str | None) -> str:
+    """The format asked for; of None, that for where stdout goes."""
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return form or (LINES if on_terminal else "plain")
+
+
+def width() -> int:
+    """The columns of a line: COLUMNS, else the terminal's, else `WIDTH`."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
+def show(tables: Sequence[Table], form: str | None = None) -> None:
+    """Print tables with their notes.
+
+    Args:
+        tables: what to print.
+        form: `LINES`, or a name of `tables.FORMATS`; None: `LINES` on a terminal, else plain.
+    """
+    form = resolved(form)
+    if form == LINES:
+        _draw(tables)
+    else:
+        print(FORMATS[form](tables, width()), end="")
+
+
+def lines(sentences: Sequence[str]) -> None:
+    """Print sentences, each in a paragraph that is indented from its second line on."""
+    for sentence in sentences:
+        print(textwrap.fill(sentence, width(), subsequent_indent="  ", break_on_hyphens=False))
+
+
+def _draw(tables: Sequence[Table]) -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console(width=width(), highlight=False, markup=False, emoji=False)
+    for table in tables:
+        if table.is_long:
+            continue
+        narrow, same = lifted(table)
+        console.print(table.title, style="bold")
+        if same:
+            console.print(same)
+        for block in blocks(narrow, console.width, cell_gap=3, edge=4):
+            grid = RichTable()
+            for k, name in enumerate(block.columns):
+                right = is_numeric(block, k)
+                grid.add_column(name, justify="right" if right else "left", overflow="fold")
+            for row in block.rows:
+                grid.add_row(*map(str, row))
+            console.print(grid)
+        lines(table.notes)
+        print()
