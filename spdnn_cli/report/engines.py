@@ -152,7 +152,7 @@ def _step(record: Record, before: Record | None) -> str:
     words = {name: word(shape[name]) for name, word in TILE_WORDS.items() if name in shape}
     previous = {} if before is None else before.engine_settings
     if not record.engine_options:
-        return f"tiled: tuned shape: {', '.join(words.values())}"
+        return ": ".join(["tiled", "tuned shape", *([", ".join(words.values())] if words else [])])
     if not previous:
         return f"tiled: staged in shared memory: {', '.join(words.values())}"
     new = [words[name] for name in words if shape[name] != previous.get(name)]
