@@ -193,8 +193,7 @@ def _configuration(record: Record) -> list[tuple[str, str]]:
         ("inputs, network", f"{inputs}, {network} (from {data.source})"),
         (
             "engine",
-            f"{record.engine} on {record.device}, {record.threads} threads; "
-            f"{record.engine_reason}",
+            f"{record.engine} on {record.device}, {record.threads} threads; {record.engine_reason}",
         ),
         *record.engine_options.items(),
         *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),

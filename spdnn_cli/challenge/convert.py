@@ -125,7 +125,12 @@ def to_tsv(dataset: Dataset, layers: int, folder: Path, report: ConversionProgre
 
 
 def _features_of(
-    workspace: Workspace, neurons: int, source: str, seed: int, threads: int, report: ConversionProgress
+    workspace: Workspace,
+    neurons: int,
+    source: str,
+    seed: int,
+    threads: int,
+    report: ConversionProgress,
 ) -> Features:
     report("images", 0.0)
     if source == "mnist":

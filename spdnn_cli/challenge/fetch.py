@@ -258,7 +258,9 @@ def execute(
             return [_fetch(file, progress, sleep) for file in plan.files]
 
 
-def _fetch(file: PlannedFile, progress: TransferProgress, sleep: Callable[[float], None]) -> FetchedFile:
+def _fetch(
+    file: PlannedFile, progress: TransferProgress, sleep: Callable[[float], None]
+) -> FetchedFile:
     """Tries the addresses in order until one gives the file."""
     if file.state != "complete":
         file.destination.parent.mkdir(parents=True, exist_ok=True)

@@ -119,9 +119,8 @@ def _show_overview(results: list[Result], form: str | None) -> None:
     print()
     show.show(TABLES["paper"].make(results), form)
     print("\nOther tables, in full with --format markdown, csv or json:\n")
-    for name, entry in TABLES.items():
-        if name != "paper":
-            print(f"  spdnn report {name:<11} {entry.summary}")
+    others = {name: entry for name, entry in TABLES.items() if name != "paper"}
+    show.commands([(f"spdnn report {name}", entry.summary) for name, entry in others.items()])
 
 
 @report.command()

@@ -68,9 +68,7 @@ def keep_results(
     """
     from spdnn_cli import commands, display
 
-    for kept, commit in commands.keep_results(
-        workspace, ids, suite, into, checkout, display.note
-    ):
+    for kept, commit in commands.keep_results(workspace, ids, suite, into, checkout, display.note):
         print(f"{kept.record.id}  {kept.path}  commit {commit[:12]}")
 
 

@@ -83,7 +83,7 @@ def _machine_rows(own: Iterable[Own], series: Iterable[Series]) -> dict[str, Mac
             record = next(iter(row.records.values()))
             line = found.setdefault(row.machine, MachineRow(short_name(hardware(record))))
             for size, record in row.records.items():
-                if not shares_cores(record):
+                if size in OFFICIAL_SIZES and not shares_cores(record):
                     line.measured.setdefault(size, {})[record.launch.workers] = record
     for one in series:
         if one.machine in found and one.problem.is_comparable and not one.grows:

@@ -14,7 +14,7 @@ from spdnn_cli.report.published import Kind, Peer, Size
 from spdnn_cli.report.tables import Cell, Table, seconds_cell
 from spdnn_cli.results import describe
 from spdnn_cli.results.describe import Configuration, configuration_of, problem_of
-from spdnn_cli.results.record import Device, Record
+from spdnn_cli.results.record import Device, Record, Status
 from spdnn_cli.results.store import Result
 
 DEVICES: dict[Device, str] = {"cuda": "GPUs", "cpu": "CPUs"}
@@ -66,8 +66,9 @@ def own_rows(results: Sequence[Result]) -> list[Own]:
 
 
 def _is_comparable(record: Record) -> bool:
-    """Whether a run is of an official problem, whole, with the engine's defaults."""
-    return problem_of(record).is_comparable and configuration_of(record).is_plain
+    """Whether a run is right, of an official problem, whole, with the engine's defaults."""
+    is_right = record.status is not Status.WRONG
+    return is_right and problem_of(record).is_comparable and configuration_of(record).is_plain
 
 
 def _table(device: Device, own: Sequence[Own]) -> list[Table]:

@@ -6,13 +6,16 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Literal
 
-from spdnn_cli.report.tables import FORMATS, Table, blocks, is_numeric, lifted
+from spdnn_cli.report.tables import FORMATS, Table, blocks, column_widths, is_numeric, lifted
 
 WIDTH = 100
 """Columns off a terminal, where COLUMNS does not say."""
 LINES = "table"
 """The format that is drawn with lines; the others are `tables.FORMATS`."""
+LINE, EDGE = 3, 4
+"""Columns that a line between two cells takes, and the two lines at the edges, blanks included."""
 FOR_READERS = (LINES, "plain")
 """Formats that are read, and so kept short; the others are complete."""
 
@@ -45,7 +48,18 @@ def show(tables: Sequence[Table], form: str | None = None) -> None:
 def lines(sentences: Sequence[str]) -> None:
     """Print sentences, each in a paragraph that is indented from its second line on."""
     for sentence in sentences:
-        print(textwrap.fill(sentence, width(), subsequent_indent="  ", break_on_hyphens=False))
+        print(_filled(sentence, 2))
+
+
+def commands(entries: Sequence[tuple[str, str]]) -> None:
+    """Print commands, each with what it does."""
+    wide = max(len(command) for command, _ in entries)
+    for command, summary in entries:
+        print(_filled(f"  {command:<{wide}}  {summary}", wide + 4))
+
+
+def _filled(text: str, indent: int) -> str:
+    return textwrap.fill(text, width(), subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def _draw(tables: Sequence[Table]) -> None:
@@ -60,11 +74,12 @@ def _draw(tables: Sequence[Table]) -> None:
         console.print(table.title, style="bold")
         if same:
             console.print(same)
-        for block in blocks(narrow, console.width, cell_gap=3, edge=4):
+        for block in blocks(narrow, console.width, LINE, EDGE):
             grid = RichTable()
-            for k, name in enumerate(block.columns):
-                right = is_numeric(block, k)
-                grid.add_column(name, justify="right" if right else "left", overflow="fold")
+            widths = column_widths(block, console.width - EDGE, LINE)
+            for k, (name, wide) in enumerate(zip(block.columns, widths, strict=True)):
+                justify: Literal["right", "left"] = "right" if is_numeric(block, k) else "left"
+                grid.add_column(name, width=wide, justify=justify, overflow="fold")
             for row in block.rows:
                 grid.add_row(*map(str, row))
             console.print(grid)

@@ -29,7 +29,7 @@ def summary(results: Sequence[Result]) -> list[str]:
     if not results:
         return []
     records = [r.record for r in results if r.record.status is not Status.WRONG]
-    own = own_rows([r for r in results if r.record.status is not Status.WRONG])
+    own = own_rows(results)
     lines = [
         _measured(results),
         _machines(results),

@@ -164,7 +164,7 @@ def blocks(table: Table, width: int, cell_gap: int, edge: int = 0) -> list[Table
     ]
     widths = _widths(table)
     keys = [k for k in filled if k < table.keys]
-    key_widths = _fitted([widths[k] for k in keys], _chosen(table, keys), width * KEY_SHARE)
+    key_widths = column_widths(_chosen(table, keys), width * KEY_SHARE, cell_gap)
     room = width - edge - sum(key_widths) - cell_gap * len(keys)
     groups: list[list[int]] = []
     used = room + 1
@@ -176,7 +176,156 @@ def blocks(table: Table, width: int, cell_gap: int, edge: int = 0) -> list[Table
         used += widths[k] + cell_gap
     if len(groups) < 2:
         return [_chosen(table, [*keys, *group]) for group in groups or [[]]]
-    return [_chosen(_filled(table, group), [*keys, *group]) for group in groups]
+    bare = [row for row in table.rows if not any(str(cell) for cell in row[table.keys :])]
+    made = []
+    for group in groups:
+        rows = [row for row in table.rows if any(str(row[k]) for k in group) or row in bare]
+        made.append(_chosen(replace(table, rows=rows), [*keys, *group]))
+    return made
+
+
+def is_numeric(self) -> bool:
+    """Whether it is a number, or empty."""
+    return self.value is None or isinstance(self.value, int | float)
+
+
+EMPTY = Cell(None)
+
+
+@dataclass
+class Table:
+    """A table: a title, column names, rows of cells, and notes below.
+
+    Attributes:
+        title: what it shows, and of which machine.
+        columns: names, each one once; units are in them.
+        rows: as many cells each as there are columns.
+        notes: what must be known to read it, a sentence each.
+        kind: which table it is, say "throughput".
+        keys: the first so many columns say what a row is about; they come again in every block
+            where a table is too wide for one.
+        is_long: whether it is for programs: text for readers leaves it out.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    kind: str = ""
+    keys: int = 1
+    is_long: bool = False
+
+    def add(self, *cells: Cell | Value) -> None:
+        """Add a row; what is no cell becomes one."""
+        row = [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
+        if len(row) != len(self.columns):
+            raise ValueError(f"{len(row)} cells for {len(self.columns)} columns")
+        self.rows.append(row)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: one object a row, and the marks of its cells apart."""
+        rows = [
+            {name: cell.value for name, cell in zip(self.columns, row, strict=True)}
+            for row in self.rows
+        ]
+        marks = [
+            {name: cell.mark for name, cell in zip(self.columns, row, strict=True) if cell.mark}
+            for row in self.rows
+        ]
+        return {
+            "table": self.kind,
+            "title": self.title,
+            "rows": rows,
+            "marks": marks,
+            "notes": self.notes,
+        }
+
+
+def number(value: float, digits: int = 4) -> str:
+    """So many significant digits; no exponent for numbers that are read easily without."""
+    return f"{float(f'{value:.{digits}g}'):.15g}"
+
+
+def duration(seconds: float, digits: int = 3) -> str:
+    """Seconds in the unit that reads best: s, ms, us or ns."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+        if float(f"{seconds:.{digits}g}") >= size:
+            return f"{number(seconds / size, digits)} {unit}"
+    return f"{number(seconds, digits)} s"
+
+
+def seconds_cell(seconds: float | None, mark: str = "") -> Cell:
+    """A cell of a column of seconds, shown in the unit that reads best."""
+    return EMPTY if seconds is None else Cell(seconds, duration(seconds), mark)
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return ""
+    return number(value) if isinstance(value, float) else str(value)
+
+
+# ---- blocks that fit a width
+
+KEY_SHARE = 0.6
+"""Keys of text break their cells before they take more of a line than this."""
+NARROWEST = 8
+"""No column of text is made narrower than this."""
+
+
+def lifted(table: Table) -> tuple[Table, str]:
+    """The table without the key columns that are the same in every row, and what they say.
+
+    The last key stays in any case.
+    """
+    same = [
+        k
+        for k in range(table.keys - 1)
+        if len(table.rows) > 1 and len({str(row[k]) for row in table.rows}) == 1
+    ]
+    said = [f"{table.columns[k]} {table.rows[0][k]}" for k in same if str(table.rows[0][k])]
+    left = [k for k in range(len(table.columns)) if k not in same]
+    words = f"In every row: {', '.join(said)}." if said else ""
+    return replace(_chosen(table, left), keys=table.keys - len(same)), words
+
+
+def blocks(table: Table, width: int, cell_gap: int, edge: int = 0) -> list[Table]:
+    """The table as blocks that fit `width`: key columns in each, other columns shared out.
+
+    Columns that are empty in every row are left out, and of several blocks rows that are empty in
+    it. A block has one column beside its keys at least.
+
+    Args:
+        table: the whole.
+        width: characters of a line.
+        cell_gap: characters between two columns.
+        edge: characters of the borders at both sides together.
+    """
+    filled = [
+        k
+        for k in range(len(table.columns))
+        if not table.rows or any(str(row[k]) for row in table.rows)
+    ]
+    widths = _widths(table)
+    keys = [k for k in filled if k < table.keys]
+    key_widths = column_widths(_chosen(table, keys), width * KEY_SHARE, cell_gap)
+    room = width - edge - sum(key_widths) - cell_gap * len(keys)
+    groups: list[list[int]] = []
+    used = room + 1
+    for k in (k for k in filled if k >= table.keys):
+        if used + widths[k] > room:
+            groups.append([])
+            used = 0
+        groups[-1].append(k)
+        used += widths[k] + cell_gap
+    if len(groups) < 2:
+        return [_chosen(table, [*keys, *group]) for group in groups or [[]]]
+    bare = [row for row in table.rows if not any(str(cell) for cell in row[table.keys :])]
+    made = []
+    for group in groups:
+        rows = [row for row in table.rows if any(str(row[k]) for k in group) or row in bare]
+        made.append(_chosen(replace(table, rows=rows), [*keys, *group]))
+    return made
 
 
 def _filled(table: Table, columns: Sequence[int]) -> Table:
@@ -205,11 +354,11 @@ def _widths(table: Table) -> list[int]:
     ]
 
 
-def _fitted(widths: Sequence[int], table: Table, width: float) -> list[int]:
+def column_widths(table: Table, width: float, cell_gap: int) -> list[int]:
     """Widths that fit a line: the widest columns of text give way, and break their cells."""
-    fitted = list(widths)
+    fitted = _widths(table)
     text = [k for k in range(len(fitted)) if not is_numeric(table, k)]
-    while text and sum(fitted) + len(GAP) * (len(fitted) - 1) > width:
+    while text and sum(fitted) + cell_gap * (len(fitted) - 1) > width:
         widest = max(text, key=lambda k: fitted[k])
         if fitted[widest] <= NARROWEST:
             break
@@ -273,7 +422,7 @@ def _plain(table: Table, width: int) -> str:
 
 def _aligned(table: Table, width: int) -> Iterator[str]:
     """Heading and rows of a block; cells of text break where the line is too short for them."""
-    widths = _fitted(_widths(table), table, width)
+    widths = column_widths(table, width, len(GAP))
     numeric = [is_numeric(table, k) for k in range(len(widths))]
     for cells in [table.columns, *([str(cell) for cell in row] for row in table.rows)]:
         lines = [textwrap.wrap(text, wide) for text, wide in zip(cells, widths, strict=True)]

@@ -175,9 +175,7 @@ class Store:
         folder = self.folder(machine, record.device, record.machine)
         return Result(record, folder / f"{record.id}.json")
 
-    def save(
-        self, result: Result, categories: Int32, lifetimes: Lifetimes | None = None
-    ) -> None:
+    def save(self, result: Result, categories: Int32, lifetimes: Lifetimes | None = None) -> None:
         """Write a run of one's own, and its lists, which are those that it was prepared with.
 
         Raises:

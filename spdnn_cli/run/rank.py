@@ -31,6 +31,7 @@ from spdnn_cli.run.rebalance import ExchangingGroup, MoveReport, Rebalanced
 from spdnn_cli.run.stream import Stream, StreamReport
 from spdnn_cli.timing import Stopwatch
 
+
 class Group(ExchangingGroup, Protocol):
     """The ranks that run together; `rank` is this one, from 0."""
 
