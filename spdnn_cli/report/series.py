@@ -167,32 +167,41 @@ def _of_group(
     key: _Key, records: Sequence[Record], traces: Traces, devices: Sequence[int]
 ) -> Iterator[Series]:
     """The series of runs that share a key."""
-    model = fit(list(itertools.chain.from_iterable(_rank_times(r, traces) for r in records)))
+    measured = list(itertools.chain.from_iterable(_rank_times(r, traces) for r in records))
+    group = _Group(key, fit(measured), len(measured), traces, devices)
     most = max((r.images for r in records if r.launch.workers == 1), default=0)
     for problem in dict.fromkeys(problem_of(record) for record in records):
         strong = [r for r in records if problem_of(r) == problem]
-        yield from _series(key, problem, strong, model, traces, devices, problem.images == most)
+        yield from _series(group, problem, strong, problem.images == most)
     for problem in dict.fromkeys(problem_of(r) for r in records if r.launch.workers == 1):
         weak = [r for r in records if r.images == problem.images * r.launch.workers]
         if problem.images == most:
-            yield from _series(key, problem, weak, model, traces, devices, True, grows=True)
+            yield from _series(group, problem, weak, True, grows=True)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What the series of a key share: the model, and from how many ranks one was sought."""
+
+    key: _Key
+    model: Model | None
+    ranks: int
+    traces: Traces
+    devices: Sequence[int]
 
 
 def _series(
-    key: _Key,
+    group: _Group,
     problem: Problem,
     records: Sequence[Record],
-    model: Model | None,
-    traces: Traces,
-    devices: Sequence[int],
     projects: bool,
     grows: bool = False,
 ) -> Iterator[Series]:
     """One for each partition that has runs on several devices, or a projection."""
-    lifetimes = None if _is_measured_only(records[0]) else traces.of(records[0], problem.images)
+    first, key, model = records[0], group.key, group.model
+    lifetimes = None if _is_measured_only(first) else group.traces.of(first, problem.images)
     known = lifetimes is not None and model is not None
     several = {r.launch.partition for r in records if r.launch.workers > 1}
-    ranks = 0 if model is None else len(model.ranks)
     for partition in PARTITIONS:
         projected = known and projects and not (grows and partition != "contiguous")
         if partition not in several and not projected:
@@ -200,11 +209,11 @@ def _series(
         own = [r for r in records if r.launch.workers == 1 or r.launch.partition == partition]
         if not own:
             continue
-        missing = None if known else _missing(records[0], lifetimes, ranks)
+        missing = None if known else _missing(first, lifetimes, group.ranks)
         series = Series(
             key.machine, problem, key.configuration, partition, grows, [], model, missing
         )
-        _fill(series, own, lifetimes if known else None, devices if projected else ())
+        _fill(series, own, lifetimes if known else None, group.devices if projected else ())
         yield series
 
 
@@ -339,17 +348,15 @@ class Traces:
     def of(self, record: Record, images: int) -> Lifetimes | None:
         """How many layers each of `images` images lives in a run of its depth; None: not known.
 
-        uint16 (images,); images that repeat live as long as they did before.
+        uint16 (images,).
         """
         retires = record.shortcuts.finished_images_retired
         for result in self._candidates(record):
             traced = result.record
             if retires and not traced.shortcuts.finished_images_retired:
                 continue
-            once = min(traced.images, len(self._lifetimes(result, retires)))
-            whole = images <= once or traced.images == once
-            if whole and traced.layers >= record.layers:
-                lifetimes = np.resize(self._lifetimes(result, retires), images)
+            if traced.layers >= record.layers and traced.images >= images:
+                lifetimes = self._lifetimes(result, retires)[:images]
                 return np.minimum(lifetimes, record.layers).astype(np.uint16)
         return None
 
