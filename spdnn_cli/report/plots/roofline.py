@@ -138,6 +138,8 @@ def _draw_roofs(axes: Axes, known: Ceilings) -> None:
         right, level * 1.12, f"shared memory,\n4 bytes an edge:\n{level:.1f} TeraEdges/s",
         size=TINY, color=INK, ha="right", va="bottom",
     )  # fmt: skip
+    if not left < top / slope < right:  # the sloping roof is not in view
+        return
     axes.text(
         1.2 * top / slope, top / 1.05, f"device memory:\n{slope:.2f} TB/s",
         size=TINY, color=INK, ha="left", va="top",

@@ -134,10 +134,3 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.0e}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a label: three digits, in s, ms or µs."""
-    from matplotlib.ticker import EngFormatter
-
-    return str(EngFormatter("s", sep="\u00a0")(float(f"{seconds:.3g}")))
