@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -623,3 +624,24 @@ def test_committed_kernels_go_from_the_baseline_to_the_tuned_shape(
         newest_median(1024, 120, "baseline") / newest_median(1024, 120, "tiled")
     )
     assert {(row["neurons"], row["layers"]) for row in table["rows"]} == set(TWELVE)
+
+
+IMPORTS = """
+import subprocess
+import sys
+from spdnn_cli.cli import main
+sys.argv = ["spdnn", "--results-dir", sys.argv[1], "report", *sys.argv[2:]]
+main()
+heavy = {name.partition(".")[0] for name in sys.modules}
+heavy &= {"numba", "h5py", "scipy", "cupy", "pandas", "pyarrow", "matplotlib", "rich", "jinja2"}
+engines = {name for name in sys.modules if name.startswith("spdnn_cli.engines.")}
+print(sorted(heavy), sorted(engines - {"spdnn_cli.engines.registry"}), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in TABLES)], ids=str)
+def test_a_report_imports_no_engine_and_nothing_heavy(words: list[str]) -> None:
+    """So it answers at once, and where no GPU library or compiler is."""
+    command = [sys.executable, "-c", IMPORTS, str(ROOT / "results"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[] []\n")

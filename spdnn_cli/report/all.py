@@ -19,11 +19,13 @@ class Entry:
         summary: what they show.
         make: makes them; none where no result is for them.
         hint: what to run to have one.
+        is_own: whether they show runs of this program alone.
     """
 
     summary: str
     make: Maker
     hint: str
+    is_own: bool = True
 
 
 def _make(module: str, function: str) -> Maker:
@@ -45,6 +47,7 @@ TABLES = {
         "the paper's tables I and II, with this program's figures beside them",
         _make("paper", "paper"),
         "Run spdnn bench paper.",
+        is_own=False,
     ),
     "throughput": Entry(
         "TeraEdges/s on one device, by problem and engine",
@@ -55,6 +58,7 @@ TABLES = {
         "TeraEdges/s of an engine, by problem and machine",
         _make("machines", "machines"),
         "Run the same engine on two machines, and keep both results in one folder.",
+        is_own=False,
     ),
     "kernels": Entry(
         "from the baseline to the optimised kernel, step by step",
@@ -70,6 +74,7 @@ TABLES = {
         "seconds of other programs, with sources",
         _make("peers", "peers"),
         "Fetch an official problem, and run spdnn infer on all its images.",
+        is_own=False,
     ),
     "cpu": Entry(
         "engines on CPUs, by threads and workers",
@@ -82,3 +87,8 @@ TABLES = {
 def all_tables(results: Sequence[Result]) -> list[Table]:
     """Every table that the results fill."""
     return [table for entry in TABLES.values() for table in entry.make(results)]
+
+
+def own_tables(results: Sequence[Result]) -> list[Table]:
+    """Every table of runs of this program alone that the results fill."""
+    return [table for entry in TABLES.values() if entry.is_own for table in entry.make(results)]

@@ -175,8 +175,7 @@ def _of_group(
         yield from _series(group, problem, strong, problem.images == most)
     for problem in dict.fromkeys(problem_of(r) for r in records if r.launch.workers == 1):
         weak = [r for r in records if r.images == problem.images * r.launch.workers]
-        if problem.images == most:
-            yield from _series(group, problem, weak, True, grows=True)
+        yield from _series(group, problem, weak, problem.images == most, grows=True)
 
 
 @dataclass(frozen=True)

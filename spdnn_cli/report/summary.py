@@ -64,8 +64,9 @@ def _machines(results: Sequence[Result]) -> str:
     sizes = {
         (r.record.neurons, r.record.layers) for r in results if problem_of(r.record).is_official
     } & set(OFFICIAL_SIZES)
+    known = "all" if len(sizes) == len(OFFICIAL_SIZES) else f"{len(sizes)} of the"
     return (
-        f"On {_counted(len(names), 'machine')}: {', '.join(names)}; {len(sizes)} of the "
+        f"On {_counted(len(names), 'machine')}: {', '.join(names)}; {known} "
         f"{len(OFFICIAL_SIZES)} problems."
     )
 

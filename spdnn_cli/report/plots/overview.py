@@ -30,7 +30,7 @@ PAPER_DEVICES = (1, 6, 768)
 """Numbers of V100s."""
 ROW, ROOM_FOR_NAMES = 0.24, 2.05
 """Height of a row, and the room left of it: inches."""
-CHARACTERS_OF_A_NAME = 32
+CHARACTERS_OF_A_NAME = 30
 """In a line; names have two lines at most."""
 ROOM_FOR_A_TICK = 0.6
 """Inches that the number of a tick needs, if it is level."""
