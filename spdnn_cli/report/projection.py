@@ -20,13 +20,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spdnn_cli.partition import Partition, ranks
+from spdnn_cli.partition import Partition, columns
 from spdnn_cli.report.tables import duration
 
 Floats = NDArray[np.float64]
@@ -134,13 +133,5 @@ def work_of_ranks(
     lifetimes: Lifetimes, devices: int, partition: Partition
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """What each rank has to do: layers and image-layers, int64 (devices,) both."""
-    rank = _ranks(devices, len(lifetimes), partition)
-    layers = np.zeros(devices, np.int64)
-    shortest_first = np.argsort(lifetimes, kind="stable")
-    layers[rank[shortest_first]] = lifetimes[shortest_first]  # the last one of a rank stays
-    image_layers = np.bincount(rank, lifetimes, devices).astype(np.int64)
-    return layers, image_layers
-
-
-_ranks = lru_cache(maxsize=64)(ranks)
-"""Of the same few numbers of devices and images again and again."""
+    dealt = columns(lifetimes, devices, partition)
+    return dealt.max(axis=0).astype(np.int64), dealt.sum(axis=0, dtype=np.int64)
