@@ -75,6 +75,7 @@ class Series:
         model: None: the ranks that were measured do not determine one.
         missing: why there is no projection, and what would make one; None: there is one.
         held_out_errors: by devices, the error of a projection from runs on fewer devices alone.
+        projections: by devices, seconds of the slowest rank and the imbalance, as the model has it.
     """
 
     machine: str
@@ -86,6 +87,7 @@ class Series:
     model: Model | None
     missing: str | None
     held_out_errors: dict[int, float] = field(default_factory=dict)
+    projections: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def engine(self) -> str:
@@ -302,13 +304,20 @@ def _fill(
 def _project(
     series: Series, lifetimes: Lifetimes | None, devices: int, model: Model | None = None
 ) -> tuple[float, float] | None:
-    """Seconds of the slowest rank, and the imbalance, as the model has it."""
-    model = model or series.model
-    if lifetimes is None or model is None:
-        return None
+    """Seconds of the slowest rank, and the imbalance, as a model has it, that of the series or
+    another one.
+    """
     if series.grows:  # a block each: every device has the images of one
-        return model.run(lifetimes, 1, series.partition)[0], 1.0
-    return model.run(lifetimes, devices, series.partition)
+        devices = 1
+    if lifetimes is None or (model is None and series.model is None):
+        return None
+    if model is not None:
+        return model.run(lifetimes, devices, series.partition)
+    assert series.model is not None
+    if devices not in series.projections:
+        projection = series.model.run(lifetimes, devices, series.partition)
+        series.projections[devices] = projection
+    return series.projections[devices]
 
 
 def _held_out_errors(series: Series, lifetimes: Lifetimes | None) -> dict[int, float]:
