@@ -16,6 +16,7 @@ from spdnn_cli.errors import ResultError
 from spdnn_cli.report import page
 from spdnn_cli.report.all import all_tables
 from spdnn_cli.report.plots import alive, style
+from spdnn_cli.report.tables import for_readers
 from spdnn_cli.results.store import Result
 
 pytest.importorskip("matplotlib", reason="the page has pictures: pip install 'spdnn[plot]'")
@@ -62,7 +63,7 @@ def test_opens_with_the_summary_and_the_papers_tables(text: str) -> None:
 
 def test_has_all_cells_titles_and_notes(text: str) -> None:
     parsed = Page(text)
-    tables = [table for table in all_tables(results()) if not table.is_long]
+    tables = [for_readers(table) for table in all_tables(results()) if not table.is_long]
     assert parsed.texts["th"] == [name for table in tables for name in table.columns]
     assert parsed.texts["td"] == [cell for table in tables for row in texts(table) for cell in row]
     assert [title for table in tables if (title := table.title) not in parsed.texts["h3"]] == []

@@ -309,9 +309,9 @@ def test_machines_are_columns_with_ratios_and_published_ones_are_labelled() -> N
     first = "V100 (published)"
     names = [
         *("A100 (published)", "A100-SXM4-80GB (published)", "H100 80GB HBM3 (the paper's program)"),
-        *("1x-nvidia-h100-80gb-hbm3", "8x-nvidia-h200"),
+        *(H100, "8x H200"),
     ]
-    heads = [head for name in names for head in (name, f"{name} : {first}")]
+    heads = [head for name in names for head in (name, f"{name}, ratio")]
     assert table.columns == ["neurons", "layers", "images", "data", first, *heads]
     assert texts(table) == [
         [
@@ -319,7 +319,7 @@ def test_machines_are_columns_with_ratios_and_published_ones_are_labelled() -> N
             *("20.88", "1.99", "118", "11.2", "235.9", "22.4"),
         ]
     ]
-    assert table.notes[0] == f"V100 (published): {PAPER}."
+    assert table.notes[:2] == ["ratio: to V100 (published).", f"V100 (published): {PAPER}."]
 
 
 def test_an_engine_on_two_machines_is_compared_with_the_first() -> None:

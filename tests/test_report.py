@@ -412,11 +412,12 @@ def test_cpu_speed_ups_are_over_the_same_engines_fewest_cores() -> None:
     table = only(report.cpu(results))
     assert table.title == f"Engines on the CPU of {MACHINE}"
     assert table.columns == [
-        *(*PROBLEM, "engine", "workers", "threads a worker", "partition", "launcher"),
+        *(*PROBLEM, "run", "engine", "workers", "threads a worker", "partition", "launcher"),
         *("seconds", "TeraEdges/s", "speed-up"),
     ]
     assert set(columns(table, "neurons", "images", "data")) == {("8", "10", "official")}
-    assert [[row[1], *row[4:]] for row in texts(table)] == [
+    assert texts(table)[2][4] == "cpu 2 workers, snake, processes (2 threads each)"
+    assert [[row[1], *row[5:]] for row in texts(table)] == [
         ["4", "cpu", "1", "1", "", "", "3 s", "4", ""],
         ["4", "cpu", "1", "4", "", "", "1 s", "12", "3"],
         ["4", "cpu", "2", "2", "snake", "processes", "1.5 s *", "8 *", "2"],

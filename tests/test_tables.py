@@ -165,6 +165,12 @@ def test_long_tables_are_for_programs() -> None:
     assert all("Long" in FORMATS[form]([table], 100) for form in ("markdown", "csv", "json"))
 
 
+def test_hidden_columns_are_for_programs() -> None:
+    table = Table("Hidden", ["a", "b"], [[Cell(1), Cell(2)]], hidden=("b",))
+    assert FORMATS["plain"]([table], 100) == "Hidden\n\na\n1\n\n"
+    assert all("b" in FORMATS[form]([table], 100) for form in ("markdown", "csv", "json"))
+
+
 # ---- what fits a width
 
 
@@ -182,6 +188,8 @@ def test_what_every_row_has_in_common_is_said_once() -> None:
     assert (narrow.columns[0], narrow.keys) == ("program", 1)
     one_row = Table("", ["data", "program"], [[Cell("official"), Cell("a")]], keys=2)
     assert lifted(one_row) == (one_row, "")
+    alike = Table("", ["data", "n"], [[Cell("official"), Cell(8)]] * 2, keys=2)
+    assert (lifted(alike)[0].columns, lifted(alike)[1]) == (["n"], "In every row: data official.")
 
 
 def test_a_wide_table_goes_on_below_with_its_keys() -> None:
@@ -219,12 +227,7 @@ def test_cells_of_text_break_where_a_line_is_too_short() -> None:
     table = Table("", ["program", "seconds"])
     table.add("a program with a long name of many words", 1.5)
     assert FORMATS["plain"]([table], 24) == (
-        "\n"
-        "program          seconds\n"
-        "a program with       1.5\n"
-        "a long name of\n"
-        "many words\n"
-        "\n"
+        "\nprogram          seconds\na program with       1.5\na long name of\nmany words\n\n"
     )
 
 

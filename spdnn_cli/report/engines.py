@@ -20,7 +20,7 @@ BASELINES = [name for name, entry in ENGINES.items() if entry.yardstick]
 
 
 def throughput(results: Sequence[Result]) -> list[Table]:
-    """TeraEdges/s on one device, one table a machine: a row a problem, a column an engine.
+    """TeraEdges/s on one device, one table a machine: one row per problem, one column per engine.
 
     The challenge's rate, of the newest run of each configuration, and the ratio to the baseline.
     Streamed runs and those in limited memory have tables of their own. Runs on several devices
@@ -86,7 +86,7 @@ STEP_WORDS = {"baseline": "CSR, one thread an output and image", "cusparse": "th
 
 
 def kernels(results: Sequence[Result]) -> list[Table]:
-    """From the baseline to the optimised kernel, one table a machine: a row a step of a problem.
+    """From the baseline to the optimised kernel, one table a machine: one row per step.
 
     The steps of `tiled` are its runs with `--tile`, in the order in which they add to each other.
     """
@@ -186,11 +186,15 @@ def cpu(results: Sequence[Result]) -> list[Table]:
 
 def _cpu(machine: str, records: Sequence[Record]) -> Table:
     columns = [
-        *(*PROBLEM_COLUMNS, "engine", "workers", "threads a worker", "partition", "launcher"),
-        *("seconds", "TeraEdges/s", "speed-up"),
+        *(*PROBLEM_COLUMNS, "run", "engine", "workers", "threads a worker", "partition"),
+        *("launcher", "seconds", "TeraEdges/s", "speed-up"),
     ]
     table = Table(
-        f"Engines on the CPU of {machine}", columns, kind="cpu", keys=len(PROBLEM_COLUMNS) + 3
+        f"Engines on the CPU of {machine}",
+        columns,
+        kind="cpu",
+        keys=len(PROBLEM_COLUMNS) + 1,
+        hidden=("engine", "workers", "threads a worker", "partition", "launcher"),
     )
     newest = describe.newest(records)
     for problem, about in cells.problem_cells(problem for problem, _ in newest).items():
@@ -201,6 +205,7 @@ def _cpu(machine: str, records: Sequence[Record]) -> Table:
             fewest = first.setdefault(made.engine_label, record)
             table.add(
                 *about,
+                made.label,
                 made.engine_label,
                 made.workers,
                 made.threads,

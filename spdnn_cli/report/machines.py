@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spdnn_cli.report import cells, published
+from spdnn_cli.report.paper import short_name
 from spdnn_cli.report.published import OFFICIAL_SIZES, Kind, Size
 from spdnn_cli.report.tables import EMPTY, Cell, Table, number
 from spdnn_cli.results import describe
-from spdnn_cli.results.describe import PROBLEM_COLUMNS, Configuration, Problem
+from spdnn_cli.results.describe import PROBLEM_COLUMNS, Configuration, Problem, hardware
 from spdnn_cli.results.record import Record
 from spdnn_cli.results.store import Result
 
@@ -26,7 +27,7 @@ def machines(results: Sequence[Result], engine: str | None = None) -> list[Table
     """
     found: dict[str, dict[str, dict[Problem, Record]]] = {}
     configurations: dict[str, Configuration] = {}
-    for machine, records in describe.by_machine(results).items():
+    for machine, records in _by_short_name(results).items():
         alone = (r for r in records if r.launch.workers == 1)
         for (problem, configuration), record in describe.newest(alone).items():
             if configuration.is_plain and engine in (None, configuration.engine):
@@ -35,6 +36,17 @@ def machines(results: Sequence[Result], engine: str | None = None) -> list[Table
                 configurations[configuration.engine_label] = configuration
     tables = [_table(configurations[label], columns) for label, columns in found.items()]
     return [table for table in tables if table is not None]
+
+
+def _by_short_name(results: Sequence[Result]) -> dict[str, list[Record]]:
+    """The records of each machine by its hardware, or by its folder where others have the same."""
+    found = describe.by_machine(results)
+    short = {machine: short_name(hardware(records[0])) for machine, records in found.items()}
+    names = list(short.values())
+    return {
+        short[machine] if names.count(short[machine]) == 1 else machine: records
+        for machine, records in found.items()
+    }
 
 
 def _keep_faster(records: dict[Problem, Record], problem: Problem, record: Record) -> None:
@@ -80,7 +92,7 @@ def _table(
     problems = {problem for records in columns.values() for problem in records}
     names = [*(other.name for other in others), *columns]
     first = names[0]
-    heads = [first, *(head for name in names[1:] for head in (name, f"{name} : {first}"))]
+    heads = [first, *(head for name in names[1:] for head in (name, f"{name}, ratio"))]
     table = Table(
         f"TeraEdges/s of {configuration.engine_label} on one device, by machine",
         [*PROBLEM_COLUMNS, *heads],
@@ -101,7 +113,7 @@ def _table(
             row += [rate, _ratio(rate, rates[0])]
         table.add(*about, *row)
     records = [record for of in columns.values() for record in of.values()]
-    table.notes = [f"{other.name}: {other.source}." for other in others]
+    table.notes = [f"ratio: to {first}.", *(f"{other.name}: {other.source}." for other in others)]
     table.notes += [describe.EFFECTIVE, *describe.notes(records)]
     return table
 

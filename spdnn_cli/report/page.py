@@ -44,7 +44,8 @@ def write_page(results: Sequence[Result], path: Path) -> None:
         DataError: the file cannot be written.
     """
     pictures = plots.pictures(results)
-    made = [table for table in all_tables(results) if not table.is_long] if results else []
+    made = all_tables(results) if results else []
+    made = [tables.for_readers(table) for table in made if not table.is_long]
     first = [table for table in made if table.kind == "paper"]
     text = _template().render(
         title=TITLE,

@@ -8,7 +8,15 @@ import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
-from spdnn_cli.report.tables import FORMATS, Table, blocks, column_widths, is_numeric, lifted
+from spdnn_cli.report.tables import (
+    FORMATS,
+    Table,
+    blocks,
+    column_widths,
+    for_readers,
+    is_numeric,
+    lifted,
+)
 
 WIDTH = 100
 """Columns off a terminal, where COLUMNS does not say."""
@@ -70,7 +78,7 @@ def _draw(tables: Sequence[Table]) -> None:
     for table in tables:
         if table.is_long:
             continue
-        narrow, same = lifted(table)
+        narrow, same = lifted(for_readers(table))
         console.print(table.title, style="bold")
         if same:
             console.print(same)

@@ -61,6 +61,7 @@ class Table:
         keys: the first so many columns say what a row is about; they come again in every block
             where a table is too wide for one.
         is_long: whether it is for programs: text for readers leaves it out.
+        hidden: likewise columns, which say again what others say in words.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Table:
     kind: str = ""
     keys: int = 1
     is_long: bool = False
+    hidden: tuple[str, ...] = ()
 
     def add(self, *cells: Cell | Value) -> None:
         """Add a row; what is no cell becomes one."""
@@ -123,22 +125,30 @@ def _shown(value: Value) -> str:
 
 # ---- blocks that fit a width
 
-KEY_SHARE = 0.6
+KEY_SHARE = 0.5
 """Keys of text break their cells before they take more of a line than this."""
 NARROWEST = 8
 """No column of text is made narrower than this."""
 
 
+def for_readers(table: Table) -> Table:
+    """The table without its hidden columns."""
+    keys = [name for name in table.columns[: table.keys] if name not in table.hidden]
+    shown = [k for k, name in enumerate(table.columns) if name not in table.hidden]
+    return replace(_chosen(table, shown), keys=len(keys), hidden=())
+
+
 def lifted(table: Table) -> tuple[Table, str]:
     """The table without the key columns that are the same in every row, and what they say.
 
-    The last key stays in any case.
+    One key stays in any case.
     """
     same = [
         k
-        for k in range(table.keys - 1)
+        for k in range(table.keys)
         if len(table.rows) > 1 and len({str(row[k]) for row in table.rows}) == 1
     ]
+    same = same[: table.keys - 1]
     said = [f"{table.columns[k]} {table.rows[0][k]}" for k in same if str(table.rows[0][k])]
     left = [k for k in range(len(table.columns)) if k not in same]
     words = f"In every row: {', '.join(said)}." if said else ""
@@ -261,7 +271,7 @@ def grid(table: Table) -> str:
 
 def _plain(table: Table, width: int) -> str:
     parts = [*textwrap.wrap(table.title, width), ""]
-    narrow, same = lifted(table)
+    narrow, same = lifted(for_readers(table))
     if same:
         parts += [*textwrap.wrap(same, width), ""]
     for block in blocks(narrow, width, len(GAP)):
