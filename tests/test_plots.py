@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 from helpers.records import (
+    COUNT_ONLY,
     MACHINE,
     OFFICIAL,
     STREAM,
@@ -29,7 +30,7 @@ from helpers.records import (
 from spdnn_cli.engines.registry import ENGINES
 from spdnn_cli.errors import ResultError
 from spdnn_cli.report import plots, published, roofline
-from spdnn_cli.report.plots import alive, labels, overview, scaling, style, throughput
+from spdnn_cli.report.plots import alive, captions, labels, overview, scaling, style, throughput
 from spdnn_cli.report.plots import roofline as roofline_picture
 from spdnn_cli.report.plots.sheet import Picture
 from spdnn_cli.results.store import Result, Store
@@ -157,6 +158,25 @@ def test_what_is_not_verified_is_hollow_and_what_is_wrong_is_not_drawn() -> None
     assert picture.notes[-1] == "Not drawn: 1 of 3 results, whose categories are WRONG."
     assert "Hollow marks: not verified." in picture.notes
     assert "10 images, official; 2026-11-23; 1 of 2 runs not verified" in words(figure)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "words_of_it"),
+    [
+        ([{}], ", verified"),
+        ([COUNT_ONLY], ", verified by count"),
+        ([UNVERIFIED], ", not verified"),
+        ([{}, {}], "; every run verified"),
+        ([{}, COUNT_ONLY], "; every run verified, 1 by count"),
+        ([COUNT_ONLY, COUNT_ONLY], "; every run verified, by count"),
+        ([UNVERIFIED, COUNT_ONLY], "; 1 of 2 runs not verified, 1 by count"),
+    ],
+)
+def test_captions_say_how_runs_were_verified(
+    statuses: list[dict[str, Any]], words_of_it: str
+) -> None:
+    note = captions.note([made(**status).record for status in statuses])
+    assert note == f"2026-11-23{words_of_it}"
 
 
 def test_runs_on_several_devices_are_not_in_the_throughput() -> None:
@@ -450,19 +470,29 @@ def test_roofline_has_the_deepest_run_of_each_engine_below_its_roof() -> None:
 
 
 @pytest.mark.parametrize("engines", [["tiled"], ["folded"], ["baseline", "tiled", "folded"]])
-def test_roofs_are_named_inside_the_axes(engines: list[str]) -> None:
+def test_roofs_are_named_in_their_panel(engines: list[str]) -> None:
     rate = {"executed_teraedges_per_s": 0.5}
     results = [made(engine, neurons=n, **SMALL, **rate) for engine in engines for n in (8, 16)]
     figure = drawn(roofline_picture.picture(results))
     (axes,) = figure.axes
     inside = axes.get_window_extent()
-    names = [
-        box for text, box in boxes(figure) if text.startswith(("device memory", "shared memory"))
-    ]
+    names = [box for text, box in boxes(figure) if text.startswith(("device memory", "shared"))]
     assert len(names) == 2
     for box in names:
         assert inside.x0 <= box.x0 < box.x1 <= inside.x1 + 1
         assert inside.y0 <= box.y0 < box.y1 <= inside.y1
+
+
+@pytest.mark.parametrize("rate", [2.0, 9.0, 12.0, 30.0])
+def test_no_mark_above_the_level_roof_covers_its_name(rate: float) -> None:
+    results = [
+        made(engine, neurons=n, executed_teraedges_per_s=rate + k, **SMALL)
+        for engine in ("tiled", "folded")
+        for k, n in enumerate((1024, 65536))
+    ]
+    figure = drawn(roofline_picture.picture(results))
+    (name,) = [text for text, _ in boxes(figure) if text.startswith("shared memory")]
+    assert overlaps(figure, {name, "1024", "65536", "tiled", "folded"}) == []
 
 
 def test_no_roof_for_a_machine_whose_ceilings_are_not_known() -> None:

@@ -81,7 +81,9 @@ def picture(results: Sequence[Result]) -> Picture | None:
 
 
 def _plainest(results: Sequence[Result]) -> Result:
-    """A traced run, else of most images, the deepest, of the paper's engine; the newest.
+    """A traced run, one that retires first; of most images, the deepest, of the paper's engine.
+
+    Of two alike the newest counts. A trace says of a run that retires which images had saturated.
 
     Of a network's first layers all runs tell the same, but for rounding. Streamed runs come last:
     they may repeat images.
@@ -89,8 +91,10 @@ def _plainest(results: Sequence[Result]) -> Result:
 
     def order(result: Result) -> tuple[object, ...]:
         record = result.record
+        traced = record.lifetimes_sha256 is not None
         return (
-            record.lifetimes_sha256 is not None,
+            traced and record.shortcuts.finished_images_retired,
+            traced,
             record.stream is None,
             record.images,
             len(record.alive_by_layer),

@@ -54,11 +54,13 @@ def note(records: Sequence[Record]) -> str:
     dates = sorted({record.created[:10] for record in records})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     unsure = sum(not is_sure(record) for record in records)
+    counted = sum(record.status is Status.COUNT_ONLY for record in records)
+    by_count = f", {'' if counted == len(records) else f'{counted} '}by count" if counted else ""
     if len(records) == 1:
-        return f"{when}, {'not ' if unsure else ''}verified"
+        return f"{when}, {'not ' if unsure else ''}verified{by_count.removeprefix(',')}"
     if unsure == 0:
-        return f"{when}; every run verified"
-    return f"{when}; {unsure} of {len(records)} runs not verified"
+        return f"{when}; every run verified{by_count}"
+    return f"{when}; {unsure} of {len(records)} runs not verified{by_count}"
 
 
 def notes_of_times(shown: Sequence[Record], results: Sequence[Result]) -> list[str]:

@@ -25,6 +25,9 @@ from spdnn_cli.results.store import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+ROOM_FOR_SLOPE, ROOM_FOR_LEVEL = 0.37, 0.6
+"""For the name of the sloping roof, right of its end, and for that of the level one, right of the
+marks above it and their labels: shares of the width of the axes."""
 BYTES = (
     "Edges per byte: executed multiply-adds and adds / the bytes that the method must move at "
     "least. Layered engines: weights once a layer (8 bytes an edge in CSR, 6 in tiled), input "
@@ -100,7 +103,14 @@ def _panel(
         left, right, top = min(xs) / 3, max(xs) * 2, max(ys) * 2
         if known is not None:
             top = max(top, 6 * known.shared_edges_per_s / 1e12)
-            right = max(right, _right_of_roof(left, top / known.memory_bytes_per_s * 1e12))
+            end = top / known.memory_bytes_per_s * 1e12
+            level = known.shared_edges_per_s / 1e12
+            above = max((x for x, y in zip(xs, ys, strict=True) if y > level), default=left)
+            right = max(
+                right,
+                _with_room(left, end, ROOM_FOR_SLOPE),
+                _with_room(left, above, ROOM_FOR_LEVEL),
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(*_with_ticks(left, right))
@@ -115,10 +125,9 @@ def _panel(
     return Panel(captions.device(shown[-1]), note, 2.9, draw_on, right=0.2)
 
 
-def _right_of_roof(left: float, end: float) -> float:
-    """Where the axis must end so that the sloping roof's name has room right of the roof's end."""
-    share = 0.37
-    return float((end / left**share) ** (1 / (1 - share)))
+def _with_room(left: float, place: float, share: float) -> float:
+    """Where a logarithmic axis from `left` on ends if a share of it is to lie right of a place."""
+    return float((place / left**share) ** (1 / (1 - share)))
 
 
 def _with_ticks(low: float, high: float) -> tuple[float, float]:
