@@ -220,10 +220,14 @@ def test_report_fits_the_width_and_has_our_row_under_each_of_the_twelve(
 
 
 @pytest.mark.parametrize("name", ["throughput", "machines", "kernels", "scaling", "peers", "cpu"])
+@pytest.mark.parametrize("form", ["plain", "table"])
 @pytest.mark.parametrize("width", [80, 100, 200])
-def test_every_table_fits_the_width(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = shown(width, name, monkeypatch=monkeypatch)
+def test_every_table_fits_the_width(
+    name: str, width: int, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shown(width, name, "--format", form, monkeypatch=monkeypatch)
     assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])

@@ -72,7 +72,7 @@ def _machines(results: Sequence[Result]) -> str:
 
 
 def _fastest(records: Iterable[Record], device: Device) -> str:
-    """The highest rate on a kind of device, of a run in memory if there is one."""
+    """The highest rate on a kind of device, of the challenge's own data if there is such a run."""
     on_device = [r for r in records if r.device == device]
     if not on_device:
         return ""
