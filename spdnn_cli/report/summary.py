@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from spdnn_cli.report import published
 from spdnn_cli.report.paper import short_name
 from spdnn_cli.report.peers import Own, own_rows
-from spdnn_cli.report.published import OFFICIAL_SIZES, Kind, Peer, Size
+from spdnn_cli.report.published import OFFICIAL_SIZES, Kind, Size
 from spdnn_cli.report.series import on_one_device, shares_cores
 from spdnn_cli.report.tables import duration, number
 from spdnn_cli.results import describe
@@ -18,7 +18,7 @@ from spdnn_cli.results.store import Result
 
 WORDS = {
     Status.VERIFIED: "verified",
-    Status.COUNT_ONLY: "by the number of categories",
+    Status.COUNT_ONLY: "by count",
     Status.UNVERIFIED: "not verified",
     Status.WRONG: "WRONG",
 }
@@ -76,85 +76,85 @@ def _fastest(records: Iterable[Record], device: Device) -> str:
     on_device = [r for r in records if r.device == device]
     if not on_device:
         return ""
-    best = max(on_device, key=lambda r: (problem_of(r).is_official, r.effective_teraedges_per_s))
+    best = max(on_device, key=lambda r: (problem_of(r).is_official, _rate(r)))
     of = problem_of(best)
-    data = "" if of.is_official else f" ({of.data} data)"
+    data = "" if of.is_official else f", {of.data} data"
     where = "GPUs" if device == "cuda" else "CPUs"
     return (
-        f"Fastest on {where}: {configuration_of(best).engine_label}, "
-        f"{number(best.effective_teraedges_per_s)} TeraEdges/s on {of.label}{data}: "
-        f"{duration(best.seconds)} on {_devices(best)}."
+        f"Fastest on {where}: {configuration_of(best).engine_label}, {number(_rate(best))} "
+        f"TeraEdges/s ({of.label}{data}, {_devices(best)})."
     )
 
 
 def _devices(record: Record) -> str:
-    """How many workers on what."""
-    if record.launch.workers == 1:
-        return short_name(hardware(record))
-    return f"{record.launch.workers} workers, {short_name(hardware(record))}"
+    """The GPUs that ran, or the processor with its workers."""
+    machine, workers = hardware(record), record.launch.workers
+    if machine.gpus:
+        return f"{workers}x {machine.gpus[0].removeprefix('NVIDIA ')}"
+    several = f"{workers} workers, " if workers > 1 else ""
+    return several + short_name(machine)
+
+
+def _by_size(own: Iterable[Own], *, engine: str | None = None) -> dict[Size, Record]:
+    """The fastest run of one GPU on each official problem, of an engine or of any."""
+    best: dict[Size, Record] = {}
+    for row in own:
+        made = row.configuration
+        if made.workers == 1 and made.device == "cuda" and engine in (None, made.engine):
+            for size, record in row.records.items():
+                if size not in best or record.seconds < best[size].seconds:
+                    best[size] = record
+    return {size: best[size] for size in OFFICIAL_SIZES if size in best}
 
 
 def _against_paper(own: Iterable[Own]) -> str:
     """The paper's method on one GPU, against the paper's."""
-    known, paper = _of_method(own), published.paper()
-    alone = {size: record for (size, workers), record in known.items() if workers == 1}
-    if not alone:
+    paper = published.paper()
+    known = _by_size(own, engine=paper.method)
+    if not known:
         return ""
-    on_v100 = [_rate(r) / paper.table_1.rates(size)[1] for size, r in alone.items()]
-    on_a100 = [_rate(r) / paper.table_1.a100_rates(size)[1] for size, r in alone.items()]
+    on_v100 = [_rate(r) / paper.table_1.rates(size)[1] for size, r in known.items()]
+    on_a100 = [_rate(r) / paper.table_1.a100_rates(size)[1] for size, r in known.items()]
     return (
-        f"The paper's method ({paper.method}) on one GPU: {_span(on_v100)} times the paper's on "
-        f"one V100, {_span(on_a100)} times on one A100."
+        f"{paper.method} on one GPU: {_span(on_v100)} times the paper's V100, {_span(on_a100)} "
+        "times its A100."
     )
 
 
 def _against_best_of_paper(own: Iterable[Own]) -> str:
     """The fastest engine on one device, against the best that the paper has on any number."""
-    best: dict[Size, Record] = {}
-    for row in own:
-        if row.configuration.workers == 1 and row.configuration.device == "cuda":
-            for size, record in row.records.items():
-                if size in OFFICIAL_SIZES and (
-                    size not in best or record.seconds < best[size].seconds
-                ):
-                    best[size] = record
+    paper, best = published.paper(), _by_size(own)
     if not best:
         return ""
-    ratios = []
-    for size, record in best.items():
-        of_paper = next(iter(published.paper().table_2.rates(size).values()))
-        ratios += [] if of_paper is None else [_rate(record) / of_paper]
+    ratios = [_rate(r) / max(paper.table_1.rates(size).values()) for size, r in best.items()]
     engines = ", ".join(dict.fromkeys(record.engine for record in best.values()))
     return (
-        f"The fastest engine ({engines}) on one GPU: {_span(ratios)} times the paper's best of up "
-        f"to {published.paper().table_1.v100[-1]} V100s."
+        f"{engines} on one GPU: {_span(ratios)} times the paper's best on up to "
+        f"{paper.table_1.v100[-1]} V100s."
     )
 
 
 def _against_others(own: Sequence[Own]) -> str:
     """On the largest problem that was run, the fastest program that others published."""
-    known: dict[Size, Record] = {}
-    for row in own:
-        for size, record in row.records.items():
-            if size not in known or record.seconds < known[size].seconds:
-                known[size] = record
-    peers = [peer for peer in published.peers() if peer.kind is Kind.PUBLISHED]
-    shared = [size for size in known if any(size in peer.seconds for peer in peers)]
+    runs = [(size, record) for row in own for size, record in row.records.items()]
+    others = [
+        (size, peer)
+        for peer in published.peers()
+        if peer.kind is Kind.PUBLISHED
+        for size in peer.seconds
+    ]
+    shared = {size for size, _ in runs} & {size for size, _ in others}
     if not shared:
         return ""
-    size = max(shared)
-    peer = min((p for p in peers if size in p.seconds), key=lambda p: p.seconds[size])
-    record = known[size]
+    largest = max(shared)
+    ours = min(record.seconds for size, record in runs if size == largest)
+    peer = min((p for size, p in others if size == largest), key=lambda p: p.seconds[largest])
+    theirs, where = peer.seconds[largest], peer.machine.removeprefix("NVIDIA ")
     return (
-        f"Fastest published on {problem_of(record).label}: {peer.program}, "
-        f"{duration(peer.seconds[size])} on {_their_devices(peer)}; here {record.engine}, "
-        f"{duration(record.seconds)} on {_devices(record)}: "
-        f"{number(peer.seconds[size] / record.seconds, 3)} times as fast."
+        f"Fastest published on {'{} x {}'.format(*largest)}: {peer.program}, {duration(theirs)} "
+        f"({peer.devices}x {where}); here {duration(ours)}, {number(theirs / ours, 3)} times as "
+        "fast."
     )
-
-
-def _their_devices(peer: Peer) -> str:
-    return f"{peer.devices} {peer.machine}" if peer.device == "cuda" else peer.machine
 
 
 def _scaling(results: Sequence[Result]) -> str:
@@ -172,7 +172,7 @@ def _scaling(results: Sequence[Result]) -> str:
     speed_up, record = best
     made = configuration_of(record)
     return (
-        f"Best strong scaling measured: {made.engine_label} on {problem_of(record).label}, "
+        f"Best speed-up: {made.engine_label} on {problem_of(record).label}, "
         f"{number(speed_up, 3)} times as fast on {made.workers} devices as on one."
     )
 
@@ -182,23 +182,9 @@ def _noise(records: Sequence[Record]) -> str:
     if not noisy:
         return ""
     return (
-        f"Noisy: {_counted(noisy, 'run')} of {len(records)}, samples apart by "
-        f"{describe.NOISY_FROM:.0%} of the median or more."
+        f"Noisy: {noisy} of {_counted(len(records), 'run')}, with samples "
+        f"{describe.NOISY_FROM:.0%} of the median apart, or more."
     )
-
-
-def _of_method(own: Iterable[Own]) -> dict[tuple[Size, int], Record]:
-    """The fastest GPU run of the paper's method, by official problem and devices."""
-    best: dict[tuple[Size, int], Record] = {}
-    for row in own:
-        if row.configuration.engine == published.paper().method:
-            for size, record in row.records.items():
-                key = size, record.launch.workers
-                if size in OFFICIAL_SIZES and (
-                    key not in best or record.seconds < best[key].seconds
-                ):
-                    best[key] = record
-    return best
 
 
 def _rate(record: Record) -> float:
