@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from spdnn_cli.challenge.fetch import FetchedFile, FetchPlan, TransferProgress
     from spdnn_cli.engines.protocol import LayerProgress
     from spdnn_cli.network.dataset import Dataset
-    from spdnn_cli.report.tables import Table
     from spdnn_cli.results.record import Record
     from spdnn_cli.results.store import Result
 
@@ -283,17 +282,6 @@ def results(found: Sequence[Result]) -> None:
                 f"{duration(record.seconds)}  {record.status.value}  {kept}"
             )
         )
-
-
-def tables(made: Sequence[Table], form: str | None = None) -> None:
-    """Tables with their notes: "table", or a name of `tables.FORMATS`.
-
-    Nothing said is "table" on a terminal, and "plain" elsewhere.
-    """
-    from spdnn_cli.report.tables import FORMATS
-
-    form = form or ("table" if _on_terminal(sys.stdout) else "plain")
-    print(FORMATS["plain" if form == "table" else form](made, 100), end="")
 
 
 def suite(shown: Suite, why_not_here: Callable[[SuiteRun], str | None]) -> None:

@@ -7,10 +7,11 @@ stay together: 65 % of the survivors at 65536 x 1920 have odd numbers, counted f
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Partition = Literal["contiguous", "snake"]
 PARTITIONS: tuple[Partition, ...] = ("snake", "contiguous")
@@ -18,16 +19,31 @@ PARTITIONS: tuple[Partition, ...] = ("snake", "contiguous")
 
 def share(rank: int, size: int, images: int, partition: Partition) -> NDArray[np.int64]:
     """The images of a rank, out of `images`: int64, ascending."""
+    import numpy as np
+
     if partition == "contiguous":
         return np.arange(images * rank // size, images * (rank + 1) // size)
     there, back = (np.arange(first, images, 2 * size) for first in (rank, 2 * size - 1 - rank))
     return np.sort(np.concatenate([there, back]))
 
 
-def ranks(size: int, images: int, partition: Partition) -> NDArray[np.int64]:
-    """The rank of each image, int64 (images,): what `share` gives to each, the other way round."""
+def columns(values: NDArray[Any], size: int, partition: Partition) -> NDArray[Any]:
+    """A value of each image, dealt to ranks as `share` does: a column for each rank.
+
+    Returns:
+        (rows, size), of the dtype of `values`; below its last image a column has zeros.
+    """
+    import numpy as np
+
+    images = len(values)
     if partition == "contiguous":
-        ends = images * np.arange(1, size + 1) // size
-        return np.searchsorted(ends, np.arange(images), side="right")
-    place = np.arange(images) % (2 * size)
-    return np.minimum(place, 2 * size - 1 - place)
+        ends = images * np.arange(size + 1) // size
+        place = ends[:-1] + np.arange(np.diff(ends).max())[:, None]
+        return np.where(
+            place < ends[1:], values[np.minimum(place, images - 1)], values.dtype.type(0)
+        )
+    rounds = -(-images // (2 * size))
+    dealt = np.zeros(rounds * 2 * size, values.dtype)
+    dealt[:images] = values
+    there, back = dealt.reshape(rounds, 2, size).swapaxes(0, 1)
+    return np.concatenate([there, back[:, ::-1]])

@@ -6,28 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command import Outcome, run
+from helpers.records import H100, MACHINE, STREAM, UNVERIFIED, WRONG, changed, made, written
+from helpers.tables import columns
 from hypothesis import given
 from hypothesis import strategies as st
-from records import made, timed, written
-from test_cli import Outcome, run
 
 from spdnn_cli.errors import ResultError
-from spdnn_cli.report.compare import CONFIDENCE, LEAST_SAMPLES, Pair, compare
+from spdnn_cli.report.compare import CONFIDENCE, LEAST_SAMPLES, Pair, Verdict, compare
+from spdnn_cli.results.record import encode
 from spdnn_cli.results.store import Result
 
 ONE_SECOND = (1.0,) * 5
-NO_DIFFERENCE = "no difference that the samples show"
-WITHIN = "slower, within the threshold"
-PERHAPS_BEYOND = "slower, perhaps beyond the threshold"
 BEYOND = "slower, beyond the threshold"
-MACHINE = "1x NVIDIA H100 80GB HBM3, Intel Xeon, 16 cores"
+WITHIN = "slower, within the threshold"
+HARDWARE = "1x NVIDIA H100 80GB HBM3, Intel Xeon, 16 cores"
 
 A_PAIR = ["machine", "neurons", "layers", "images", "data", "run"]
 
 
 def of(*samples: float, **changes: Any) -> Result:
     """A run of `tiled` with these timed runs."""
-    return made(**timed(*samples), **changes)
+    return made(seconds=samples, **changes)
 
 
 def compared(root: Path, before: Result, after: Result, threshold: float = 0.05) -> Pair:
@@ -53,24 +53,28 @@ def command(*words: str | Path) -> Outcome:
 @pytest.mark.parametrize(
     ("samples", "interval", "verdict", "fails"),
     [
-        ([1.0] * 5, (1, 1), NO_DIFFERENCE, False),
-        ([0.5] * 5, (0.5, 0.5), "faster", False),
-        ([0.999] * 5, (0.999, 0.999), "faster", False),
-        ([1.001] * 5, (1.001, 1.001), WITHIN, False),
-        ([1.05] * 5, (1.05, 1.05), WITHIN, False),
-        ([1.051] * 5, (1.051, 1.051), BEYOND, True),
-        ([8.0] * 6, (8, 8), BEYOND, True),
-        ([0.7, 0.9, 0.95, 0.96, 0.99], (0.7, 0.99), "faster", False),
-        ([0.7, 0.9, 0.95, 0.96, 1.0], (0.7, 1.0), NO_DIFFERENCE, False),
-        ([0.5, 1.5, 2.0, 3.0, 9.0], (0.5, 9), NO_DIFFERENCE, False),
-        ([1.0, 2.0, 3.0, 4.0, 5.0], (1, 5), NO_DIFFERENCE, False),
-        ([1.01, 1.02, 1.03, 1.04, 1.05], (1.01, 1.05), WITHIN, False),
-        ([1.01, 1.5, 2.0, 2.5, 3.0], (1.01, 3), PERHAPS_BEYOND, False),
-        ([1.06, 1.5, 2.0, 2.5, 3.0], (1.06, 3), BEYOND, True),
+        ([1.0] * 5, (1, 1), Verdict.NO_DIFFERENCE, False),
+        ([0.5] * 5, (0.5, 0.5), Verdict.FASTER, False),
+        ([0.999] * 5, (0.999, 0.999), Verdict.FASTER, False),
+        ([1.001] * 5, (1.001, 1.001), Verdict.WITHIN, False),
+        ([1.05] * 5, (1.05, 1.05), Verdict.WITHIN, False),
+        ([1.051] * 5, (1.051, 1.051), Verdict.BEYOND, True),
+        ([8.0] * 6, (8, 8), Verdict.BEYOND, True),
+        ([0.7, 0.9, 0.95, 0.96, 0.99], (0.7, 0.99), Verdict.FASTER, False),
+        ([0.7, 0.9, 0.95, 0.96, 1.0], (0.7, 1.0), Verdict.NO_DIFFERENCE, False),
+        ([0.5, 1.5, 2.0, 3.0, 9.0], (0.5, 9), Verdict.NO_DIFFERENCE, False),
+        ([1.0, 2.0, 3.0, 4.0, 5.0], (1, 5), Verdict.NO_DIFFERENCE, False),
+        ([1.01, 1.02, 1.03, 1.04, 1.05], (1.01, 1.05), Verdict.WITHIN, False),
+        ([1.01, 1.5, 2.0, 2.5, 3.0], (1.01, 3), Verdict.PERHAPS_BEYOND, False),
+        ([1.06, 1.5, 2.0, 2.5, 3.0], (1.06, 3), Verdict.BEYOND, True),
     ],
 )
 def test_verdict_is_what_the_whole_interval_says(
-    tmp_path: Path, samples: list[float], interval: tuple[float, float], verdict: str, fails: bool
+    tmp_path: Path,
+    samples: list[float],
+    interval: tuple[float, float],
+    verdict: Verdict,
+    fails: bool,
 ) -> None:
     """Against five runs of one second.
 
@@ -124,7 +128,7 @@ def test_the_interval_is_about_the_ratio_and_has_no_unit(
 def test_a_run_is_no_slower_and_no_faster_than_itself(tmp_path: Path) -> None:
     file = written(of(0.9, 1.0, 1.0, 1.1, 1.3), tmp_path).path
     (pair,) = compare(file, file, 0.0).pairs
-    assert (pair.ratio, pair.verdict, pair.fails) == (1, NO_DIFFERENCE, False)
+    assert (pair.ratio, pair.verdict, pair.fails) == (1, Verdict.NO_DIFFERENCE, False)
 
 
 @pytest.mark.parametrize("few", ["before", "after"])
@@ -132,22 +136,21 @@ def test_too_few_samples_tell_nothing(tmp_path: Path, few: str) -> None:
     count = {"before": 5, "after": 5} | {few: LEAST_SAMPLES - 1}
     slower = of(*[9.0] * count["after"])
     pair = compared(tmp_path, of(*[1.0] * count["before"]), slower)
-    words = "cannot tell: fewer than 5 timed runs on a side"
-    assert (pair.interval, pair.verdict, pair.fails) == (None, words, False)
+    assert (pair.interval, pair.verdict, pair.fails) == (None, Verdict.FEW_SAMPLES, False)
     assert pair.ratio == 9
 
 
 @pytest.mark.parametrize("samples", [[0.5] * 5, [0.5]])
 def test_wrong_categories_fail_however_fast_they_came(tmp_path: Path, samples: list[float]) -> None:
-    wrong = of(*samples, verified=False, difference="1 missing")
+    wrong = of(*samples, **WRONG)
     pair = compared(tmp_path, of(*ONE_SECOND), wrong)
-    assert (pair.verdict, pair.fails) == ("WRONG categories", True)
+    assert (pair.verdict, pair.fails) == (Verdict.WRONG, True)
 
 
 def test_a_wrong_run_is_nothing_to_be_slower_than(tmp_path: Path) -> None:
-    wrong = of(*ONE_SECOND, verified=False, difference="1 missing")
+    wrong = of(*ONE_SECOND, **WRONG)
     pair = compared(tmp_path, wrong, of(*[9.0] * 5))
-    assert (pair.verdict, pair.fails) == ("cannot tell: the categories of A are WRONG", False)
+    assert (pair.verdict, pair.fails) == (Verdict.A_IS_WRONG, False)
 
 
 # ---- what is compared with what
@@ -155,22 +158,20 @@ def test_a_wrong_run_is_nothing_to_be_slower_than(tmp_path: Path) -> None:
 
 def test_folders_are_matched_by_machine_problem_and_configuration(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
-    laptop = {"folder": "a-laptop", "device": "cpu"}
     for root, seconds in ((before, 1.0), (after, 2.0)):
         written(of(*[seconds] * 5), root, "1")
         written(of(*[3 * seconds] * 5, layers=120), root, "2")
-        written(made("cpu", **laptop, **timed(*[5 * seconds] * 5)), root)
+        written(made("cpu", [5 * seconds] * 5, folder="a-laptop"), root)
     written(of(*ONE_SECOND, neurons=16), before, "alone")
     written(of(*ONE_SECOND, device_memory=10**9), after, "alone")
 
     comparison = compare(before, after, 0.05)
 
     table = comparison.table()
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    assert [[row[name] for name in (*A_PAIR, "A, s", "B, s")] for row in rows] == [
-        ["Intel Xeon, 16 cores", "8", "4", "10", "official", "cpu (2 threads)", "5", "10"],
-        [MACHINE, "8", "4", "10", "official", "tiled", "1", "2"],
-        [MACHINE, "8", "120", "10", "official", "tiled", "3", "6"],
+    assert columns(table, *A_PAIR, "A", "B") == [
+        ("Intel Xeon, 16 cores", "8", "4", "10", "official", "cpu (2 threads)", "5 s", "10 s"),
+        (HARDWARE, "8", "4", "10", "official", "tiled", "1 s", "2 s"),
+        (HARDWARE, "8", "120", "10", "official", "tiled", "3 s", "6 s"),
     ]
     assert comparison.unmatched == 2
     assert table.notes[-1] == "2 runs have no partner, and are left out."
@@ -191,22 +192,25 @@ def test_a_folder_of_one_machine_will_do_and_what_is_no_result_is_passed_over(
     folders = []
     for side in ("before", "after"):
         folders.append(written(of(*ONE_SECOND), tmp_path / side).path.parent)
-        for name in ("machine.json", "bench-smoke.json"):
-            (folders[-1] / name).write_text("{}")
-    assert len(compare(*folders, 0.05).pairs) == 1
+        (folders[-1] / "mine.json").write_text("{}")
+    warnings: list[str] = []
+    assert len(compare(*folders, 0.05, warnings.append).pairs) == 1
+    assert [folder.name in line for folder, line in zip(folders, warnings, strict=True)] == [
+        True
+    ] * 2
 
 
 @pytest.mark.parametrize(
     ("what", "changes"),
     [
         ("machine", {"device": "cpu"}),
-        ("machine", {"machine": made().record["machine"] | {"cores": 8}}),
+        ("machine", {"machine__cores": 8}),
         ("problem", {"layers": 5}),
         ("problem", {"images": 11}),
-        ("problem", {"dataset": made().record["dataset"] | {"network_sha256": "0"}}),
+        ("problem", {"dataset__network_sha256": "0" * 64}),
         ("engine or its options", {"engine": "folded"}),
         ("engine or its options", {"device_memory": 10**9}),
-        ("engine or its options", {"stream": {"chunks": 2}}),
+        ("engine or its options", {"stream": STREAM}),
     ],
 )
 def test_unlike_files_are_refused(tmp_path: Path, what: str, changes: dict[str, Any]) -> None:
@@ -218,13 +222,13 @@ def test_unlike_files_are_refused(tmp_path: Path, what: str, changes: dict[str, 
 
 
 def test_programs_drivers_and_tuned_shapes_may_differ(tmp_path: Path) -> None:
-    gpu = {"name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-2", "driver": "590"}
     changes = {
-        "program": "spdnn 9",
-        "machine": made().record["machine"] | {"gpus": [gpu]},
-        "tile": {"asked": None, "minibatch": 8},
+        "program__version": "9",
+        "machine__gpus": [{"name": H100["name"], "uuid": "GPU-2", "driver": "590"}],
+        "engine_settings": {"minibatch": 8},
     }
-    assert compared(tmp_path, of(*ONE_SECOND), of(*ONE_SECOND, **changes)).verdict == NO_DIFFERENCE
+    pair = compared(tmp_path, of(*ONE_SECOND), of(*ONE_SECOND, **changes))
+    assert pair.verdict is Verdict.NO_DIFFERENCE
 
 
 def test_folders_without_anything_in_common_are_refused(tmp_path: Path) -> None:
@@ -243,6 +247,15 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     assert refused(before, after) == f"{after}: has no results."
 
 
+def test_two_suite_files_are_matched_like_folders(tmp_path: Path) -> None:
+    files = []
+    for name, seconds in (("a", 1.0), ("b", 2.0)):
+        runs = [of(*[seconds] * 5), of(*[seconds] * 5, neurons=16)]
+        files.append(tmp_path / f"{name}.jsonl")
+        files[-1].write_text("".join(f"{encode(result.record)}\n" for result in runs))
+    assert [pair.ratio for pair in compare(*files, 0.05).pairs] == [2, 2]
+
+
 def test_a_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     file = written(of(*ONE_SECOND), tmp_path).path
     assert refused(tmp_path, file) == f"{file}: one is a file and the other a folder."
@@ -253,7 +266,7 @@ def test_a_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_cell_and_note(tmp_path: Path) -> None:
-    one = written(of(1.0, 1.0, 2.0, 2.5, 3.0, verified=False), tmp_path, "a").path
+    one = written(of(1.0, 1.0, 2.0, 2.5, 3.0, **UNVERIFIED), tmp_path, "a").path
     other = written(of(*[6.0] * 5), tmp_path, "b").path
     table = compare(one, other, 0.0025).table()
     assert table.as_dict() == {
@@ -261,27 +274,27 @@ def test_every_cell_and_note(tmp_path: Path) -> None:
         "title": "B compared with A",
         "rows": [
             {
-                "machine": MACHINE,
+                "machine": HARDWARE,
                 "neurons": 8,
                 "layers": 4,
                 "images": 10,
                 "data": "official",
                 "run": "tiled",
-                "A, s": "2 *",
-                "B, s": 6,
+                "A": 2,
+                "B": 6,
                 "B : A": 3,
                 "from": 2,
                 "to": 6,
                 "verdict": BEYOND,
             }
         ],
+        "marks": [{"A": "*"}],
         "notes": [
             "A, B: median seconds of inference. from, to: 95% confidence interval of B : A "
             "(bootstrap of the medians).",
             "Threshold: 0.25%.",
-            "* not verified",
-            "A: Samples that wobble, (largest - smallest) / median from 10% on: tiled 8 x 4 "
-            "(100%).",
+            "* not verified.",
+            "A: Noisy samples, (largest - smallest) / median from 10% on: tiled 8 x 4 (100%).",
         ],
     }
 
@@ -290,15 +303,14 @@ def test_wrong_runs_are_marked_and_single_samples_are_named(tmp_path: Path) -> N
     before, after = tmp_path / "before", tmp_path / "after"
     written(of(1.0), before)
     written(of(1.0, neurons=16), before, "alone")
-    written(of(3.0, verified=False, difference="1 missing"), after)
+    written(of(3.0, **WRONG), after)
     table = compare(before, after, 0.05).table()
-    cells = dict(zip(table.columns, table.rows[0], strict=True))
-    assert [cells[name] for name in ("A, s", "B, s", "B : A", "from", "to", "verdict")] == [
-        *("1", "3 !", "3", "", "", "WRONG categories")
+    assert columns(table, "A", "B", "B : A", "from", "to", "verdict") == [
+        ("1 s", "3 s !", "3", "", "", "WRONG categories")
     ]
     assert table.notes[1:] == [
         "Threshold: 5%.",
-        "! the categories are WRONG",
+        "! the categories are WRONG.",
         "A: One timed run alone: tiled 8 x 4.",
         "B: One timed run alone: tiled 8 x 4.",
         "1 run has no partner, and is left out.",
@@ -343,21 +355,18 @@ def test_a_threshold_that_is_none_is_wrong_usage(files: tuple[Path, Path], thres
 def test_a_speed_up_exits_with_0(files: tuple[Path, Path]) -> None:
     outcome = command(*reversed(files), "--threshold", "0", "--format", "csv")
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.splitlines()[2].endswith(",1.08,1,0.9259,0.9259,0.9259,faster")
+    *_, low, high, verdict = outcome.out.splitlines()[2].split(",")
+    assert (float(low), float(high), verdict) == (1 / 1.08, 1 / 1.08, "faster")
 
 
 def test_the_error_counts_what_failed_and_names_each_reason_once(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
-    changes: list[dict[str, Any]] = [
-        *(timed(*[2.0] * 5), timed(*[3.0] * 5)),
-        {**timed(*[0.5] * 5), "difference": "1 missing"},
-        timed(*[1.0] * 5),
-    ]
-    for neurons, change in enumerate(changes, start=1):
+    runs = [of(*[2.0] * 5), of(*[3.0] * 5), of(*[0.5] * 5, **WRONG), of(*ONE_SECOND)]
+    for neurons, run_after in enumerate(runs, start=1):
         written(of(*ONE_SECOND, neurons=neurons), before, str(neurons))
-        written(made(neurons=neurons, **change), after, str(neurons))
+        written(changed(run_after, neurons=neurons), after, str(neurons))
     outcome = command(before, after)
-    file = after / made().path.parent.name / "1.json"
+    file = after / MACHINE / "1.json"
     assert outcome.code == 1
     assert outcome.err == f"error: {file}: 3 of 4 runs failed: {BEYOND}; WRONG categories.\n"
 
@@ -392,4 +401,4 @@ def test_wrong_usage_exits_with_2(words: list[str], message: str) -> None:
 def test_what_is_no_result_is_an_error() -> None:
     outcome = command(__file__, __file__)
     assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err.startswith(f"error: {__file__}: cannot be read as a result (")
+    assert outcome.err.startswith(f"error: {__file__}, line 1: is not a result of spdnn (")

@@ -15,14 +15,12 @@ from pathlib import Path
 
 import click
 import pytest
+from helpers.pages import PAGES, ROOT, blocks
 
 from spdnn_cli.cli import cli
 
-ROOT = Path(__file__).parents[1]
 COMMAND_PAGE = ROOT / "docs" / "cli.md"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")])
 
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -85,12 +83,6 @@ def test_command_page_is_what_the_commands_are() -> None:
 
 
 # ---- what the pages say
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page in that language."""
-    found = FENCED.findall(page.read_text(encoding="utf-8"))
-    return [code for marked, code in found if marked == language]
 
 
 def spdnn_commands(page: Path) -> list[list[str]]:

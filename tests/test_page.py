@@ -4,114 +4,98 @@ from __future__ import annotations
 
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from records import made, on_devices
+from helpers.page import Page
+from helpers.records import OFFICIAL, UNVERIFIED, WRONG, made, on_devices
+from helpers.tables import texts
 
+from spdnn_cli.engines.registry import ENGINES, EngineEntry
 from spdnn_cli.errors import ResultError
 from spdnn_cli.report import page
+from spdnn_cli.report.all import all_tables
 from spdnn_cli.report.plots import alive, style
-from spdnn_cli.report.tables import Table
+from spdnn_cli.report.tables import for_readers
+from spdnn_cli.results.store import Result
 
 pytest.importorskip("matplotlib", reason="the page has pictures: pip install 'spdnn[plot]'")
 
-VOID = {"meta", "link", "br", "hr", "img", "input"}
-TABLES = [
-    Table(
-        "Rates <on> one & another machine",
-        ["neurons", "engine", "TeraEdges/s"],
-        [["1024", "tiled", "2.5"], ["4096", "fol<ded & more", "100 *"], ["16384", "", ""]],
-        ["* not verified", "Source: https://example.org/paper"],
-    ),
-    Table("Steps", ["step", "seconds"], [["staged: " + "a long story " * 5, "0.5"]]),
-]
+CPU = "Intel <Xeon> & more"
 
 
-class Page(HTMLParser):
-    """The elements, cells and notes of a page; fails where a tag closes what is not open."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, list[str]] = {}
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-            self.texts.setdefault(tag, []).append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.texts[self.open[-1]][-1] += data
-
-    def attributes(self, *names: str) -> list[str]:
-        return [value or "" for _, has in self.elements for n, value in has.items() if n in names]
+def results() -> list[Result]:
+    """Of two machines, one of them with several devices, one with a name to be escaped."""
+    deepest = OFFICIAL | {"layers": 1920}
+    return [
+        *(made(engine, 0.01, **deepest) for engine in ("tiled", "folded", "baseline")),
+        *(made(engine, 0.02, **(deepest | {"neurons": 4096})) for engine in ("tiled", "folded")),
+        on_devices(1, 2.0),
+        on_devices(2, 1.0),
+        made("cpu", machine__cpu=CPU, folder="a-laptop"),
+    ]
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    file = tmp_path / "new" / "page.html"
-    results = [made(), made("folded"), on_devices(1, 2.0, "cyclic"), on_devices(2, 1.0, "cyclic")]
-    page.write_page(results, TABLES, file)
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("page") / "new" / "page.html"
+    page.write_page(results(), file)
     assert [path.name for path in file.parent.iterdir()] == ["page.html"]
     return file.read_text(encoding="utf-8")
 
 
+def test_opens_with_the_summary_and_the_papers_tables(text: str) -> None:
+    parsed = Page(text)
+    assert parsed.texts["li"][0] == "8 runs of 4 engines, 2026-11-23: 8 verified."
+    assert parsed.texts["h2"] == [
+        "The paper's tables",
+        "The paper, other programs, and this one",
+        "Strong scaling: more devices, the same images",
+        "Throughput by problem and engine",
+        "Images alive after each layer",
+        "Roofline: what bounds the engines",
+        "Tables",
+    ]
+    assert [title.partition(":")[0] for title in parsed.texts["h3"][:3]] == [
+        *("Table I", "One GPU", "Table II"),
+    ]
+
+
 def test_has_all_cells_titles_and_notes(text: str) -> None:
     parsed = Page(text)
-    assert parsed.texts["th"] == [name for table in TABLES for name in table.columns]
-    assert parsed.texts["td"] == [cell for table in TABLES for row in table.rows for cell in row]
-    assert parsed.texts["h3"][-len(TABLES) :] == [table.title for table in TABLES]
-    for note in TABLES[0].notes:
-        assert note in parsed.texts["li"]
+    tables = [for_readers(table) for table in all_tables(results()) if not table.is_long]
+    assert parsed.texts["th"] == [name for table in tables for name in table.columns]
+    assert parsed.texts["td"] == [cell for table in tables for row in texts(table) for cell in row]
+    assert [title for table in tables if (title := table.title) not in parsed.texts["h3"]] == []
+    said = {note for table in tables for note in table.notes}
+    assert said - set(parsed.texts["li"]) == set()
+    assert any(CPU in note for note in said)
 
 
 def test_has_every_picture_with_its_notes(text: str) -> None:
     parsed = Page(text)
-    titles = [
-        "Throughput by problem and engine",
-        "Images alive after each layer",
-        "Strong scaling",
-        "Roofline: what bounds the engines",
-    ]
-    assert parsed.texts["h2"] == [*titles, "Tables"]
     panels = [
-        "Measured: 1x NVIDIA H100 80GB HBM3",
-        "Measured: 8x NVIDIA H200",
-        "8 neurons",
+        "1920 layers, all 60,000 images",
         "8 neurons, 4 layers: 8x NVIDIA H200",
+        "Measured: 1x NVIDIA H100 80GB HBM3",
+        *("8 neurons", "1024 neurons", "4096 neurons"),
         "1x NVIDIA H100 80GB HBM3",
-        "8x NVIDIA H200",
     ]
     assert [has["aria-label"] for tag, has in parsed.elements if tag == "svg"] == panels
-    assert parsed.texts["h3"][: len(panels)] == panels
+    assert [title for title in parsed.texts["h3"] if title in panels] == panels
     assert "10 images, official; 2026-11-23; every run verified" in parsed.texts["p"]
     machine = "Machine: 8x NVIDIA H200, Intel Xeon, 16 cores; driver 580; 2026-11-23."
     assert machine in parsed.texts["li"]
 
 
-def test_summary_says_what_the_page_is_of(tmp_path: Path) -> None:
-    results = [made(), made("folded", verified=False, created="2026-11-25T01:00:00+00:00")]
-    results.append(made("baseline", verified=False, difference="1 missing"))
-    page.write_page(results, [], tmp_path / "page.html")
-    (summary, *_) = Page((tmp_path / "page.html").read_text()).texts["p"]
-    assert summary == (
-        "3 runs, 2026-11-23 to 2026-11-25, 1 of them verified, on 1 machine: "
-        "1x-nvidia-h100-80gb-hbm3. 1 with wrong categories are not drawn."
+def test_what_is_wrong_is_counted_and_not_drawn(tmp_path: Path) -> None:
+    some = [made(), made("folded", **UNVERIFIED), made("baseline", **WRONG)]
+    page.write_page(some, tmp_path / "page.html")
+    parsed = Page((tmp_path / "page.html").read_text())
+    assert parsed.texts["li"][0] == (
+        "3 runs of 3 engines, 2026-11-23: 1 verified, 1 not verified, 1 WRONG."
     )
+    assert "Not drawn: 1 of 3 results, whose categories are WRONG." in parsed.texts["li"]
 
 
 def test_refers_to_nothing_outside_and_has_no_script(text: str) -> None:
@@ -155,8 +139,8 @@ def test_every_colour_is_told_apart_from_its_paper() -> None:
         return (high + 0.05) / (low + 0.05)
 
     papers = style.PAPER, style.DARK[style.PAPER]
-    letters = {look.colour for look in style.ENGINE_STYLES.values()}
-    letters |= {*style.OTHER_COLOURS, style.SPARE_COLOUR, alive.SATURATED, alive.RUNNING}
+    letters = {entry.colour for entry in ENGINES.values()} | {EngineEntry("own", "cpu", "").colour}
+    letters |= {alive.SATURATED, alive.RUNNING}
     weak = {
         colour: (contrast(colour, papers[0]), contrast(style.DARK[colour], papers[1]))
         for colour in letters | {style.INK, style.MUTED}
@@ -168,7 +152,7 @@ def test_every_colour_is_told_apart_from_its_paper() -> None:
 def test_wide_tables_scroll_in_boxes_of_their_own(text: str) -> None:
     parsed = Page(text)
     boxes = [has for tag, has in parsed.elements if has.get("class") == "scroll"]
-    assert len(boxes) == len(TABLES)
+    assert len(boxes) == len(parsed.texts["table"])
     assert all(has["tabindex"] == "0" and has["aria-label"] for has in boxes)
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in (
         parsed.elements
@@ -178,12 +162,14 @@ def test_wide_tables_scroll_in_boxes_of_their_own(text: str) -> None:
 def test_columns_of_words_are_set_to_the_left_and_numbers_to_the_right(text: str) -> None:
     parsed = Page(text)
     cells = [has.get("class") for tag, has in parsed.elements if tag in ("th", "td")]
-    line = [None, "text", None]
-    assert cells == [*line * 4, "text", None, "text long", None]
+    table_1 = all_tables(results())[0]
+    line = [None, None, "text", *[None] * (len(table_1.columns) - 3)]
+    assert cells[: len(line) * 3] == line * 3
+    assert "text long" in cells  # a step of the kernels
 
 
-def test_without_results_or_tables(tmp_path: Path) -> None:
-    page.write_page([], [], tmp_path / "page.html")
+def test_without_results(tmp_path: Path) -> None:
+    page.write_page([], tmp_path / "page.html")
     parsed = Page((tmp_path / "page.html").read_text())
     assert parsed.texts["p"][0] == "No results."
     assert "h2" not in parsed.texts
@@ -194,7 +180,7 @@ def test_without_matplotlib_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ResultError) as raised:
-        page.write_page([made()], TABLES, tmp_path / "page.html")
+        page.write_page([made()], tmp_path / "page.html")
     assert str(raised.value) == (
         "pictures need matplotlib, which is not installed. Run pip install 'spdnn[plot]'."
     )

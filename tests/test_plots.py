@@ -7,43 +7,38 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from records import MACHINE, made, on_devices, traced, written
+from helpers.records import (
+    COUNT_ONLY,
+    MACHINE,
+    OFFICIAL,
+    STREAM,
+    SYNTHETIC,
+    UNVERIFIED,
+    WRONG,
+    made,
+    on_devices,
+    traced,
+    written,
+)
 
+from spdnn_cli.engines.registry import ENGINES
 from spdnn_cli.errors import ResultError
-from spdnn_cli.report import plots, roofline
-from spdnn_cli.report.peers import Peer
-from spdnn_cli.report.plots import alive, labels, scaling, style, throughput
+from spdnn_cli.report import plots, published, roofline
+from spdnn_cli.report.plots import alive, captions, labels, overview, scaling, style, throughput
 from spdnn_cli.report.plots import roofline as roofline_picture
 from spdnn_cli.report.plots.sheet import Picture
-from spdnn_cli.results.store import Result
+from spdnn_cli.results.store import Result, Store
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install 'spdnn[plot]'")
 
 SVG = "http://www.w3.org/2000/svg"
-OFFICIAL = {"neurons": 1024, "images": 60_000}
-
-
-def peer(**changes: Any) -> Peer:
-    """A program that took 0.1 s for 1024 x 120: 60,000 x 1024 x 32 x 120 edges, 2.36 Tera/s."""
-    entry: dict[str, Any] = {
-        "kind": "published",
-        "key": "other",
-        "program": "Another program",
-        "source": "A paper, 2022",
-        "machine": "1x NVIDIA A100",
-        "date": None,
-        "device": "cuda",
-        "timed": "kernels alone",
-        "note": None,
-        "seconds": {(1024, 120): 0.1},
-    }
-    return Peer(**(entry | changes))
+DEEPEST = {"layers": 1920, "images": 60_000}
 
 
 def drawn(picture: Picture | None) -> Any:
@@ -94,16 +89,28 @@ def test_throughput_has_a_mark_a_problem_and_engine() -> None:
     assert "10 images, official; 2026-11-23; every run verified" in shown
 
 
+def both(*results: Result) -> list[Result]:
+    """The results, and one of another problem: a panel needs two."""
+    return [*results, made(layers=9, effective_teraedges_per_s=1.0)]
+
+
 def test_throughput_shows_the_newest_run_of_a_configuration() -> None:
-    rates = [1.0, 3.0, 2.0]
-    results = [made(effective_teraedges_per_s=rate) for rate in rates]
-    (axes,) = drawn(throughput.picture(results)).axes
-    assert [y for _, y in points(axes)] == [2.0]
+    results = [made(effective_teraedges_per_s=rate) for rate in (1.0, 3.0, 2.0)]
+    (axes,) = drawn(throughput.picture(both(*results))).axes
+    assert [y for _, y in points(axes)] == [2.0, 1.0]
+
+
+def test_one_run_makes_no_panel() -> None:
+    assert throughput.picture([made()]) is None
+    figure = drawn(throughput.picture([*both(made()), made("cpu", folder="a-laptop")]))
+    assert len(figure.axes) == 1
 
 
 def test_throughput_keeps_machines_apart() -> None:
-    results = [made(), made("cpu", folder="a-laptop", device="cpu", threads=2)]
-    figure = drawn(throughput.picture(results))
+    laptop = {"folder": "a-laptop"}
+    figure = drawn(
+        throughput.picture([*both(made()), made("cpu", **laptop), made("reference", **laptop)])
+    )
     assert len(figure.axes) == 2
     assert {"Measured: 1x NVIDIA H100 80GB HBM3", "Measured: Intel Xeon, 16 cores"} <= set(
         words(figure)
@@ -111,63 +118,32 @@ def test_throughput_keeps_machines_apart() -> None:
 
 
 def test_throughput_keeps_other_data_apart() -> None:
-    dataset = made().record["dataset"]
-    own = dataset | {"source": "synthetic", "official_inputs": False, "features_sha256": "a" * 64}
-    figure = drawn(throughput.picture([made(), made(dataset=own)]))
+    own = SYNTHETIC | {"dataset__features_sha256": "a" * 64}
+    results = [*both(made()), made(**own), made(**own, layers=9)]
+    figure = drawn(throughput.picture(results))
     assert len(figure.axes) == 2
-    assert "10 images, synthetic (not official); 2026-11-23, verified" in words(figure)
+    assert "10 images, synthetic (not official); 2026-11-23; every run verified" in words(figure)
 
 
 def test_throughput_shows_streams_of_any_length_together() -> None:
-    stream = {"chunks": 2}
     results = [
         made("folded", effective_teraedges_per_s=9.0),
-        made("folded", effective_teraedges_per_s=7.0, stream=stream, images=1000),
-        made("folded", effective_teraedges_per_s=8.0, stream=stream, images=50, neurons=16),
+        made("folded", effective_teraedges_per_s=5.0, layers=9),
+        made("folded", effective_teraedges_per_s=7.0, stream=STREAM, images=1000),
+        made("folded", effective_teraedges_per_s=8.0, stream=STREAM, images=50, neurons=16),
     ]
     figure = drawn(throughput.picture(results))
     alone, streams = figure.axes
-    assert [y for _, y in points(alone)] == [9.0]
+    assert [y for _, y in points(alone)] == [9.0, 5.0]
     assert sorted(y for _, y in points(streams)) == [7.0, 8.0]
     assert "50 to 1,000 images, official; 2026-11-23; every run verified" in words(figure)
 
 
-def test_throughput_shows_others_in_panels_of_their_own() -> None:
-    results = [made(**OFFICIAL, layers=120, effective_teraedges_per_s=5.0)]
-    others = [
-        peer(),
-        peer(key="2", kind="measured", source="own measurement", date="2026-11-22"),
-        peer(key="3", seconds={(4096, 120): 0.1}),  # a problem that the results do not have
-        peer(key="4", device="cpu", machine="a Xeon"),  # another kind of device
-    ]
-    picture = throughput.picture(results, others)
-    figure = drawn(picture)
-    assert [[y for _, y in points(axes)] for axes in figure.axes] == [
-        [5.0],
-        [pytest.approx(2.359296)],
-        [pytest.approx(2.359296)],
-    ]
-    assert len({axes.get_ylim() for axes in figure.axes}) == 1
-    assert {
-        "Published: 1x NVIDIA A100",
-        "Source: A paper, 2022",
-        "Other programs, measured: 1x NVIDIA A100",
-        "Source: own measurement, 2026-11-22",
-        "Another program",
-        "Timed, 1x NVIDIA A100: Another program: kernels alone.",
-    } <= set(words(figure))
-
-
-def test_throughput_has_no_others_beside_data_that_is_not_official() -> None:
-    figure = drawn(throughput.picture([made(layers=120, neurons=1024)], [peer()]))
-    assert len(figure.axes) == 1
-
-
 def test_what_is_not_verified_is_hollow_and_what_is_wrong_is_not_drawn() -> None:
     results = [
-        made("tiled", verified=False, effective_teraedges_per_s=1.0),
+        made("tiled", effective_teraedges_per_s=1.0, **UNVERIFIED),
         made("folded", effective_teraedges_per_s=2.0),
-        made("baseline", verified=False, difference="3 missing", effective_teraedges_per_s=3.0),
+        made("baseline", effective_teraedges_per_s=3.0, **WRONG),
     ]
     picture = throughput.picture(results)
     figure = drawn(picture)
@@ -177,18 +153,106 @@ def test_what_is_not_verified_is_hollow_and_what_is_wrong_is_not_drawn() -> None
         for line in axes.get_lines()
         if line.get_marker() != "None"
     }
-    assert fill == {1.0: style.PAPER, 2.0: style.ENGINE_STYLES["folded"].colour}
+    assert fill == {1.0: style.PAPER, 2.0: ENGINES["folded"].colour}
     assert picture is not None
-    assert picture.notes[-2:] == [
-        "Not drawn: 1 of 3 results, whose categories are WRONG.",
-        "All panels have one scale.",
-    ]
+    assert picture.notes[-1] == "Not drawn: 1 of 3 results, whose categories are WRONG."
     assert "Hollow marks: not verified." in picture.notes
     assert "10 images, official; 2026-11-23; 1 of 2 runs not verified" in words(figure)
 
 
+@pytest.mark.parametrize(
+    ("statuses", "words_of_it"),
+    [
+        ([{}], ", verified"),
+        ([COUNT_ONLY], ", verified by count"),
+        ([UNVERIFIED], ", not verified"),
+        ([{}, {}], "; every run verified"),
+        ([{}, COUNT_ONLY], "; every run verified, 1 by count"),
+        ([COUNT_ONLY, COUNT_ONLY], "; every run verified, by count"),
+        ([UNVERIFIED, COUNT_ONLY], "; 1 of 2 runs not verified, 1 by count"),
+    ],
+)
+def test_captions_say_how_runs_were_verified(
+    statuses: list[dict[str, Any]], words_of_it: str
+) -> None:
+    note = captions.note([made(**status).record for status in statuses])
+    assert note == f"2026-11-23{words_of_it}"
+
+
 def test_runs_on_several_devices_are_not_in_the_throughput() -> None:
-    assert throughput.picture([on_devices(2, 1.0, "cyclic")]) is None
+    assert throughput.picture([on_devices(2, 1.0), on_devices(4, 1.0)]) is None
+
+
+# ---- the paper, other programs, and ours
+
+
+def deepest(engine: str, rate: float, *neurons: int, **changes: Any) -> list[Result]:
+    """Runs of the challenge's deepest problems."""
+    return [
+        made(engine, neurons=n, effective_teraedges_per_s=rate, **(DEEPEST | changes))
+        for n in neurons or (1024, 4096)
+    ]
+
+
+def rows_of(axes: Any) -> dict[str, list[float]]:
+    """The rates of each row, by its name."""
+    names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    rows: dict[str, list[float]] = {name: [] for name in names}
+    for x, y in points(axes):
+        rows[names[round(y)]].append(x)
+    return rows
+
+
+def test_overview_has_the_paper_others_and_our_engines_on_one_axis() -> None:
+    results = [*deepest("tiled", 100.0), *deepest("folded", 1000.0, 1024, 65536)]
+    picture = overview.picture(results)
+    assert picture is not None
+    (axes,) = drawn(picture).axes
+    rows = rows_of(axes)
+    assert rows["tiled"] == [100.0, 100.0]
+    assert rows["folded"] == [1000.0, 1000.0]
+    assert rows["paper, 1 V100"] == [14.30, 13.88, 7.84, 3.93]
+    assert rows["paper, 6 V100"] == [24.77, 44.48, 33.62, 20.88]
+    assert rows["paper, 768 V100"] == [28.83, 82.32, 146.40, 171.37]
+    (snicit,) = [p for p in published.peers() if p.key == "snicit-h100"]
+    # Of the two machines of a program the faster one
+    assert rows["SNICIT, H100 80GB HBM3"] == pytest.approx(
+        [snicit.teraedges_per_s((n, 1920)) for n in (1024, 4096, 16384, 65536)]
+    )
+    assert list(rows)[-1] == "folded"  # the fastest is above all others
+    assert axes.get_xscale() == "log"
+    shown = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert shown == {"neurons:", "1024", "4096", "16384", "65536"}
+    assert axes.get_xlabel() == "TeraEdges/s, effective"
+    assert picture.notes[1].startswith("Black: the paper, Hidayetoglu et al., HPEC 2020, https://")
+
+
+def test_overview_is_of_the_machine_with_most_to_show_a_gpu_first() -> None:
+    laptop = {"folder": "a-laptop"}
+    results = [
+        *deepest("tiled", 100.0),
+        *deepest("cpu", 5.0, 1024, 4096, 16384, **laptop),
+        *deepest("folded", 7.0, 1024, 4096, 16384, folder="b", machine__cores=8),
+    ]
+    rows = rows_of(drawn(overview.picture(results)).axes[0])
+    assert rows["folded"] == [7.0] * 3
+    assert "tiled" not in rows
+    on_cpu = overview.picture(deepest("cpu", 5.0, **laptop))
+    rows = rows_of(drawn(on_cpu).axes[0])
+    assert "cpu (2 threads)" in rows
+    assert not any(name.startswith("paper") for name in rows)
+    assert any(name.startswith("SuiteSparse:GraphBLAS") for name in rows)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"images": 59_999}, {"layers": 480}, SYNTHETIC, WRONG, {"stream": STREAM}]
+)
+def test_other_runs_make_no_overview(changes: dict[str, Any]) -> None:
+    assert overview.picture(deepest("tiled", 1.0, **changes)) is None
+
+
+def test_one_problem_makes_no_overview() -> None:
+    assert overview.picture(deepest("tiled", 1.0, 1024)) is None
 
 
 # ---- images alive
@@ -206,7 +270,7 @@ def test_alive_without_a_trace() -> None:
 
 
 def test_alive_marks_where_all_images_had_finished() -> None:
-    figure = drawn(alive.picture([made(), made("folded", alive=[5, 5, 3])]))
+    figure = drawn(alive.picture([made(), made("folded", alive=(5, 5, 3))]))
     (axes,) = figure.axes
     assert len(lines(axes, "-")[0]) == 5  # the deeper run is shown
     ((at, _), _) = lines(axes, ":")[0]
@@ -257,8 +321,8 @@ def test_alive_has_a_panel_a_problem_two_beside_each_other() -> None:
 def test_alive_shows_most_images_but_rather_a_traced_run_and_no_repeated_images(
     tmp_path: Path,
 ) -> None:
-    few = made(images=5, alive=[4, 4, 3, 3])
-    repeated = made(images=20, stream={"chunks": 2}, alive=[10, 10, 6, 6])
+    few = made(images=5, alive=(4, 4, 3, 3))
+    repeated = made(images=20, stream=STREAM, alive=(10, 10, 6, 6))
     (axes,) = drawn(alive.picture([few, repeated, made()])).axes
     assert [y for _, y in lines(axes, "-")[0]] == [10, 5, 5, 3, 3]
     short = traced(few, tmp_path, [2, 4, 4, 1, 2], [0, 1, 2])
@@ -270,41 +334,53 @@ def test_alive_shows_most_images_but_rather_a_traced_run_and_no_repeated_images(
 
 
 def test_scaling_needs_two_numbers_of_devices() -> None:
-    assert scaling.picture([made(), on_devices(1, 1.0, "contiguous")]) is None
-    assert scaling.picture([on_devices(2, 1.0, "cyclic")]) is None
+    assert scaling.picture([made(), on_devices(1, 1.0)]) is None
+    assert scaling.picture([on_devices(2, 1.0)]) is None
 
 
-def test_scaling_is_the_speed_up_of_each_partition() -> None:
+def test_scaling_is_the_rate_by_devices_of_each_partition() -> None:
     results = [
         on_devices(1, 8.0, "contiguous"),
         on_devices(2, 5.0, "contiguous"),
-        on_devices(2, 4.0, "cyclic"),
-        on_devices(4, 2.5, "cyclic", verified=False),
+        on_devices(2, 4.0),
+        on_devices(4, 2.5, **UNVERIFIED),
     ]
     figure = drawn(scaling.picture(results))
     (axes,) = figure.axes
-    assert lines(axes, "-") == [[(1, 1), (2, 1.6)], [(1, 1), (2, 2), (4, 3.2)]]
-    (ideal,) = lines(axes, ":")
-    assert all(x == pytest.approx(y) for x, y in ideal)
+    assert lines(axes, "-") == [[(1, 1.5), (2, 2.4)], [(1, 1.5), (2, 3), (4, 4.8)]]
+    assert lines(axes, ":") == [[(1, 1.5), (2, 3)], [(1, 1.5), (4, 6)]]  # ideal
     assert lines(axes, "--") == []
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4"]
     assert {
         "8 neurons, 4 layers: 8x NVIDIA H200",
         "10 images, official; 2026-11-23; 1 of 4 runs not verified",
-        "tiled, contiguous: 5\u00a0s",
-        "tiled, cyclic: 2.5\u00a0s",
+        "tiled, contiguous: 2.4",
+        "tiled, snake: 4.8",
         "devices",
-        "speed-up (times as fast)",
-        "ideal",
+        "TeraEdges/s, effective",
     } <= set(words(figure))
 
 
+def test_the_papers_curve_is_behind_ours() -> None:
+    size = OFFICIAL | {"layers": 1920}
+    picture = scaling.picture([on_devices(1, 8.0, **size), on_devices(2, 4.0, **size)])
+    figure = drawn(picture)
+    (axes,) = figure.axes
+    behind, ours = lines(axes, "-")
+    assert behind[:2] == [(1, 14.30), (3, 22.26)]
+    assert behind[-1] == (768, 28.83)
+    assert ours == [(1, 1.5), (2, 3)]
+    assert "the paper" in words(figure)
+    assert picture is not None
+    assert any(note.startswith("Grey, behind: the paper's figures") for note in picture.notes)
+
+
 def test_a_slow_down_is_on_the_axes() -> None:
-    results = [on_devices(1, 4.0, "cyclic"), on_devices(2, 8.0, "cyclic")]
+    results = [on_devices(1, 4.0), on_devices(2, 8.0)]
     (axes,) = drawn(scaling.picture(results)).axes
     low, high = axes.get_ylim()
     assert all(low < y < high for _, y in points(axes))
-    assert 0.5 in [y for _, y in points(axes)]
+    assert 1.5 in [y for _, y in points(axes)]
 
 
 def test_numbers_of_an_axis_have_room() -> None:
@@ -314,74 +390,73 @@ def test_numbers_of_an_axis_have_room() -> None:
     assert scaling.thinned([2]) == [2]
 
 
-def test_scaling_without_one_device_starts_on_the_ideal_line() -> None:
-    (axes,) = drawn(scaling.picture([on_devices(n, 8.0 / n, "cyclic") for n in (2, 4)])).axes
-    assert lines(axes, "-") == [[(2, 2), (4, 4)]]
-
-
 def test_of_two_launchers_the_faster_one_is_shown() -> None:
-    slow = on_devices(2, 6.0, "cyclic")
-    slow.record["launch"] = slow.record["launch"] | {"launcher": "mpi"}
-    results = [on_devices(1, 8.0, "cyclic"), slow, on_devices(2, 4.0, "cyclic")]
+    slow = on_devices(2, 6.0, launch__launcher="mpi")
+    results = [on_devices(1, 8.0), slow, on_devices(2, 4.0)]
     (axes,) = drawn(scaling.picture(results)).axes
-    assert lines(axes, "-") == [[(1, 1), (2, 2)]]
+    assert lines(axes, "-") == [[(1, 1.5), (2, 3)]]
 
 
 def test_projections_are_dashed_and_named(tmp_path: Path) -> None:
     # Ten images that all live for 4 layers. 8 s for 40 image-layers and 4.4 s for 20 of them: 0.8 s
     # for the layers of a rank, and 0.18 s for each image-layer. So the rank with most images takes
-    # 2.96 s with 3 of them (4 devices), 2.24 s with 2 (8 devices), and 1.52 s with 1.
-    alone = traced(on_devices(1, 8.0, "cyclic"), tmp_path, [4] * 10, [0, 1, 2])
-    results = [alone, on_devices(2, 4.4, "cyclic")]
-    picture = scaling.picture(results)
+    # 3.68 s with 4 of them (3 devices), 2.24 s with 2 (6 devices), and 1.52 s with 1.
+    alone = traced(on_devices(1, 8.0), tmp_path, [4] * 10, [0, 1, 2])
+    picture = scaling.picture([alone, on_devices(2, 4.4)])
     figure = drawn(picture)
     (axes,) = figure.axes
-    contiguous, cyclic = lines(axes, "--")
-    assert [x for x, _ in cyclic] == [2, 4, 8, 16, 32, 64, 128, 256, 512, 768]
-    assert [y for _, y in cyclic][:5] == pytest.approx(
-        [8 / 4.4, 8 / 2.96, 8 / 2.24, 8 / 1.52, 8 / 1.52]
-    )
-    assert contiguous[0] == (1, 1)  # of that partition nothing but one device was measured
+    contiguous, snake = sorted(lines(axes, "--"))
+    assert contiguous[0] == (1, 1.5)  # of that partition nothing but one device was measured
+    assert [x for x, _ in snake] == [2, 3, 6, 12, 24, 48, 96, 192, 384, 768]
+    assert [y for _, y in snake][:4] == pytest.approx([12 / 4.4, 12 / 3.68, 12 / 2.24, 12 / 1.52])
     assert len(points(axes)) == 3
-    assert "tiled, cyclic: projected 1.52\u00a0s" in words(figure)
+    assert "tiled, snake: projected 7.89" in words(figure)
     assert picture is not None
-    assert picture.notes[1].startswith("Dashed, without marks: projected, not measured.")
+    assert any(note.startswith("Dashed, without marks: projected") for note in picture.notes)
 
 
 # ---- roofline
 
 
+SMALL = {"edges": 640}
+"""16 edges a layer, for 4 layers and 10 images; 320 of them ran."""
+
+
 def test_least_bytes_of_a_layered_run() -> None:
     # Input bits 10 x 1 byte; weights 4 layers x 16 edges x 6 bytes; values of 8 neurons x 4 bytes:
     # written for 5 + 5 + 3 + 3 images, read for 5 + 5 + 3.
-    assert roofline.least_bytes(made("tiled").record) == 10 + 4 * 16 * 6 + 32 * (16 + 13)
-    assert roofline.least_bytes(made("baseline").record) == 10 + 4 * 16 * 8 + 32 * (16 + 13)
+    values = 32 * (16 + 13)
+    assert roofline.least_bytes(made("tiled", **SMALL).record) == 10 + 4 * 16 * 6 + values
+    assert roofline.least_bytes(made("baseline", **SMALL).record) == 10 + 4 * 16 * 8 + values
 
 
 def test_least_bytes_of_a_folded_run_are_the_input_bits() -> None:
-    assert roofline.least_bytes(made("folded", neurons=1024).record) == 10 * 128
-    assert roofline.intensity(made("folded", neurons=1024).record) == 320 / 1280
+    record = made("folded", neurons=1024, **SMALL).record
+    assert roofline.least_bytes(record) == 10 * 128
+    assert roofline.intensity(record) == 320 / 1280
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"engine": "reference"},
+        {"engine": "of-another-program"},
         {"device_memory": 10**9},
-        {"stream": {"chunks": 2}},
-        {"launch": made().record["launch"] | {"workers": 2}},
+        {"stream": STREAM},
+        {"launch__workers": 2},
     ],
 )
 def test_least_bytes_are_not_known_of(changes: dict[str, Any]) -> None:
-    assert roofline.least_bytes(made().record | changes) is None
-    assert roofline.intensity(made().record | changes) is None
+    record = made(**changes).record
+    assert roofline.least_bytes(record) is None
+    assert roofline.intensity(record) is None
 
 
 def test_roofline_has_the_deepest_run_of_each_engine_below_its_roof() -> None:
     results = [
-        made("tiled", layers=4, executed_teraedges_per_s=4.0),
-        made("tiled", layers=2, executed_teraedges_per_s=3.0, alive=[5, 5]),
-        made("folded", executed_teraedges_per_s=2.0),
+        made("tiled", layers=4, executed_teraedges_per_s=4.0, **SMALL),
+        made("tiled", layers=2, executed_teraedges_per_s=3.0, alive=(5, 5), **SMALL),
+        made("folded", executed_teraedges_per_s=2.0, **SMALL),
     ]
     figure = drawn(roofline_picture.picture(results))
     (axes,) = figure.axes
@@ -395,25 +470,37 @@ def test_roofline_has_the_deepest_run_of_each_engine_below_its_roof() -> None:
 
 
 @pytest.mark.parametrize("engines", [["tiled"], ["folded"], ["baseline", "tiled", "folded"]])
-def test_roofs_are_named_inside_the_axes(engines: list[str]) -> None:
-    figure = drawn(roofline_picture.picture([made(engine) for engine in engines]))
+def test_roofs_are_named_in_their_panel(engines: list[str]) -> None:
+    rate = {"executed_teraedges_per_s": 0.5}
+    results = [made(engine, neurons=n, **SMALL, **rate) for engine in engines for n in (8, 16)]
+    figure = drawn(roofline_picture.picture(results))
     (axes,) = figure.axes
     inside = axes.get_window_extent()
-    names = [
-        box for text, box in boxes(figure) if text.startswith(("device memory", "shared memory"))
-    ]
+    names = [box for text, box in boxes(figure) if text.startswith(("device memory", "shared"))]
     assert len(names) == 2
     for box in names:
         assert inside.x0 <= box.x0 < box.x1 <= inside.x1 + 1
         assert inside.y0 <= box.y0 < box.y1 <= inside.y1
 
 
+@pytest.mark.parametrize("rate", [2.0, 9.0, 12.0, 30.0])
+def test_no_mark_above_the_level_roof_covers_its_name(rate: float) -> None:
+    results = [
+        made(engine, neurons=n, executed_teraedges_per_s=rate + k, **SMALL)
+        for engine in ("tiled", "folded")
+        for k, n in enumerate((1024, 65536))
+    ]
+    figure = drawn(roofline_picture.picture(results))
+    (name,) = [text for text, _ in boxes(figure) if text.startswith("shared memory")]
+    assert overlaps(figure, {name, "1024", "65536", "tiled", "folded"}) == []
+
+
 def test_no_roof_for_a_machine_whose_ceilings_are_not_known() -> None:
-    machine = made().record["machine"] | {"gpus": [{"name": "Another GPU", "driver": "1"}]}
-    picture = roofline_picture.picture([made(machine=machine)])
+    gpus = [{"name": "Another GPU", "uuid": "GPU-1", "driver": "1"}]
+    picture = roofline_picture.picture([made(e, machine__gpus=gpus) for e in ("tiled", "folded")])
     (axes,) = drawn(picture).axes
     assert (lines(axes, "-"), lines(axes, "--")) == ([], [])
-    assert len(points(axes)) == 1
+    assert len(points(axes)) == 2
     assert picture is not None
     assert not any("roof" in note.lower() for note in picture.notes)
     assert picture.panels[0].note.endswith(
@@ -422,14 +509,19 @@ def test_no_roof_for_a_machine_whose_ceilings_are_not_known() -> None:
 
 
 def test_axes_of_a_roofline_have_two_numbers_at_least() -> None:
-    (axes,) = drawn(roofline_picture.picture([made("cpu", device="cpu")])).axes
+    results = [made("cpu", neurons=n, **SMALL) for n in (8, 16)]
+    (axes,) = drawn(roofline_picture.picture(results)).axes
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
         assert sum(low <= tick <= high for tick in axis.get_majorticklocs()) >= 2
 
 
 def test_no_roofline_without_known_bytes() -> None:
-    assert roofline_picture.picture([made("reference", device="cpu")]) is None
+    assert roofline_picture.picture([made("reference"), made("reference", layers=9)]) is None
+
+
+def test_one_run_makes_no_roofline() -> None:
+    assert roofline_picture.picture([made("tiled")]) is None
 
 
 # ---- labels
@@ -452,7 +544,7 @@ def test_labels_stay_above_the_floor() -> None:
     assert labels.spread([0.0, 0.0], [1.0, 1.0], 4.0) == pytest.approx([0.5, 1.5])
 
 
-ENGINES = ("baseline", "cusparse", "tiled", "folded", "reference", "cpu-layered")
+NAMES = ("baseline", "cusparse", "tiled", "folded", "reference", "cpu-layered")
 
 
 def boxes(figure: Any) -> list[tuple[str, Any]]:
@@ -481,8 +573,8 @@ def overlaps(figure: Any, wanted: Collection[str]) -> list[tuple[str, str]]:
 
 
 def test_no_name_of_a_series_covers_another() -> None:
-    results = [made(engine, effective_teraedges_per_s=2.0) for engine in ENGINES]
-    assert overlaps(drawn(throughput.picture(results)), ENGINES) == []
+    results = [made(name, device="cuda", effective_teraedges_per_s=2.0) for name in NAMES]
+    assert overlaps(drawn(throughput.picture(results)), NAMES) == []
 
 
 def test_no_label_of_a_roofline_covers_another() -> None:
@@ -495,20 +587,30 @@ def test_no_label_of_a_roofline_covers_another() -> None:
 
 
 def test_nothing_of_a_picture_is_cut_at_the_edges_of_the_paper(tmp_path: Path) -> None:
-    alone = traced(on_devices(1, 8.0, "cyclic"), tmp_path, [4] * 10, [0, 1, 2])
-    results = [alone, on_devices(2, 4.4, "cyclic")]
-    results += [
-        made(
-            engine, **OFFICIAL, layers=120, effective_teraedges_per_s=1e6,
-            device_memory=8_000_000_000,
-        )
-        for engine in ENGINES
-    ]  # fmt: skip
+    alone = traced(on_devices(1, 8.0), tmp_path, [4] * 10, [0, 1, 2])
+    results = [alone, on_devices(2, 4.4)]
+    for engine in NAMES:
+        size = {"effective_teraedges_per_s": 1e6, "device": "cuda"}
+        results += [made(engine, **size, **(OFFICIAL | {"device_memory": 8_000_000_000}))]
+        results += deepest(engine, 1e6, 1024, 65536, device="cuda")
+    names = []
     for picture in plots.pictures(results):
+        names.append(picture.name)
         figure = picture.figure()
         width, height = figure.get_size_inches()
         box = figure.get_tightbbox()
-        assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0
+        assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= 0, picture.name
+    assert names == ["overview", "scaling", "throughput", "alive", "roofline"]
+
+
+def test_no_text_of_the_overview_covers_another() -> None:
+    figure = drawn(overview.picture(deepest("tiled", 1.0)))
+    (axes,) = figure.axes
+    boxes(figure)  # draws it, which puts the labels into their places
+    labels_there = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert len(labels_there) > 15
+    for below, above in pairwise(labels_there):
+        assert below.y1 <= above.y0 + 1
 
 
 def test_an_engine_looks_the_same_in_all_panels_and_no_two_of_a_panel_alike() -> None:
@@ -532,7 +634,8 @@ def test_numbers_of_labels(value: float, text: str) -> None:
 
 
 def one_of_each() -> list[Result]:
-    return [made(), made("folded"), on_devices(1, 2.0, "cyclic"), on_devices(2, 1.0, "cyclic")]
+    ours = [*deepest("tiled", 5.0), *deepest("folded", 7.0)]
+    return [*ours, on_devices(1, 2.0), on_devices(2, 1.0)]
 
 
 def test_svg_is_well_formed_and_has_every_picture(tmp_path: Path) -> None:
@@ -542,9 +645,10 @@ def test_svg_is_well_formed_and_has_every_picture(tmp_path: Path) -> None:
     assert root.tag == f"{{{SVG}}}svg"
     texts = {"".join(text.itertext()).strip() for text in root.iter(f"{{{SVG}}}text")}
     assert {
+        "The paper, other programs, and this one",
+        "Strong scaling: more devices, the same images",
         "Throughput by problem and engine",
         "Images alive after each layer",
-        "Strong scaling",
         "Roofline: what bounds the engines",
     } <= texts
     assert [path.name for path in file.parent.iterdir()] == ["all.SVG"]
@@ -573,7 +677,7 @@ def test_another_suffix_is_an_error(tmp_path: Path, name: str, what: str) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("results", [[], [made(difference="3 missing", verified=False)]])
+@pytest.mark.parametrize("results", [[], [made(**WRONG)]])
 def test_nothing_to_draw_is_an_error(tmp_path: Path, results: list[Result]) -> None:
     with pytest.raises(ResultError) as raised:
         plots.draw(results, tmp_path / "a.svg")
@@ -611,29 +715,13 @@ def test_failed_drawing_leaves_the_old_file(
 
 
 def test_committed_results_fill_the_pictures() -> None:
-    from spdnn_cli.results.store import load_all
-    from spdnn_cli.workspace import Workspace
-
-    root = Path(__file__).parents[1]
-    results = load_all(Workspace(root / "datasets", root / "results"))
-    names = [picture.name for picture in plots.pictures(results)]
-    assert {"throughput", "alive", "roofline"} <= set(names)
-    for picture in plots.pictures(results):
+    results = Store(Path(__file__).parents[1] / "results").all()
+    pictures = plots.pictures(results)
+    names = [picture.name for picture in pictures]
+    assert names == ["overview", "scaling", "throughput", "alive", "roofline"]
+    for picture in pictures:
         plots.save(picture.figure(), io.BytesIO(), "svg")
-    assert any(result.path.parent.name == MACHINE for result in results)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "wanted"),
-    [
-        (5.0, "5\u00a0s"),
-        (0.01517, "15.2\u00a0ms"),
-        (5.139e-5, "51.4\u00a0µs"),
-        (118.7, "119\u00a0s"),
-    ],
-)
-def test_durations_have_three_digits_and_a_unit(seconds: float, wanted: str) -> None:
-    assert style.duration(seconds) == wanted
+    assert any(result.machine == MACHINE for result in results)
 
 
 # ---- a user's own settings

@@ -31,7 +31,8 @@ def bench(
     from spdnn_cli import display
     from spdnn_cli.bench import suite as suites
     from spdnn_cli.bench import suite_run
-    from spdnn_cli.report.all import all_tables
+    from spdnn_cli.report import show
+    from spdnn_cli.report.all import own_tables
 
     opened = suites.SuiteFile(suites.find(file), infer.params)
     if listing:
@@ -44,6 +45,6 @@ def bench(
             made.execute(begins, ended)
     except KeyboardInterrupt:
         raise made.interrupted() from None
-    display.tables(all_tables(made.results))
+    show.show(own_tables(made.results))
     display.bench_end(made.outcomes, made.results)
     made.check()

@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +18,8 @@ from spdnn_cli.errors import EngineError
 from spdnn_cli.results.record import Device
 
 if TYPE_CHECKING:
+    from importlib import metadata
+
     from spdnn_cli.engines.protocol import Engine, EngineOptions
 
 ENTRY_POINTS = "spdnn.engines"
@@ -252,4 +253,6 @@ def _class_in_file(file: Path, class_name: str) -> Any:
 @cache
 def _installed() -> dict[str, metadata.EntryPoint]:
     """Engines that installed packages offer, by name."""
+    from importlib import metadata  # tens of milliseconds, which `--help` need not wait for
+
     return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from spdnn_cli.engines.registry import ENGINES
+from spdnn_cli.engines.registry import ENGINES, EngineEntry
 from spdnn_cli.report.tables import EMPTY, Cell, seconds_cell
 from spdnn_cli.results import describe
 from spdnn_cli.results.describe import Configuration, Problem, configuration_of
@@ -38,6 +38,11 @@ def ratio(slower: Record | None, faster: Record | None) -> Cell:
         return EMPTY
     value = slower.seconds / faster.seconds
     return Cell(value, f"{value:.3g}" if value < 1000 else f"{value:.0f}")
+
+
+def engine_entry(name: str) -> EngineEntry:
+    """What is known of an engine that ran; of one that this program does not have, nothing."""
+    return ENGINES.get(name) or EngineEntry(name, "cpu", "")
 
 
 def in_order(records: Iterable[Record]) -> list[Configuration]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from spdnn_cli.engines.registry import ENGINES
 from spdnn_cli.report import cells
 from spdnn_cli.report.tables import EMPTY, Table
 from spdnn_cli.results import describe
@@ -11,7 +12,7 @@ from spdnn_cli.results.describe import PROBLEM_COLUMNS, Configuration, configura
 from spdnn_cli.results.record import Record
 from spdnn_cli.results.store import Result
 
-BASELINES = ("baseline", "reference", "cpu-layered")
+BASELINES = [name for name, entry in ENGINES.items() if entry.yardstick]
 """What others are compared with: the first of these that a machine has results of."""
 
 
@@ -19,7 +20,7 @@ BASELINES = ("baseline", "reference", "cpu-layered")
 
 
 def throughput(results: Sequence[Result]) -> list[Table]:
-    """TeraEdges/s on one device, one table a machine: a row a problem, a column an engine.
+    """TeraEdges/s on one device, one table a machine: one row per problem, one column per engine.
 
     The challenge's rate, of the newest run of each configuration, and the ratio to the baseline.
     Streamed runs and those in limited memory have tables of their own. Runs on several devices
@@ -85,7 +86,7 @@ STEP_WORDS = {"baseline": "CSR, one thread an output and image", "cusparse": "th
 
 
 def kernels(results: Sequence[Result]) -> list[Table]:
-    """From the baseline to the optimised kernel, one table a machine: a row a step of a problem.
+    """From the baseline to the optimised kernel, one table a machine: one row per step.
 
     The steps of `tiled` are its runs with `--tile`, in the order in which they add to each other.
     """
@@ -151,7 +152,7 @@ def _step(record: Record, before: Record | None) -> str:
     words = {name: word(shape[name]) for name, word in TILE_WORDS.items() if name in shape}
     previous = {} if before is None else before.engine_settings
     if not record.engine_options:
-        return f"tiled: tuned shape: {', '.join(words.values())}"
+        return ": ".join(["tiled", "tuned shape", *([", ".join(words.values())] if words else [])])
     if not previous:
         return f"tiled: staged in shared memory: {', '.join(words.values())}"
     new = [words[name] for name in words if shape[name] != previous.get(name)]
@@ -185,11 +186,15 @@ def cpu(results: Sequence[Result]) -> list[Table]:
 
 def _cpu(machine: str, records: Sequence[Record]) -> Table:
     columns = [
-        *(*PROBLEM_COLUMNS, "engine", "workers", "threads a worker", "partition", "launcher"),
-        *("seconds", "TeraEdges/s", "speed-up"),
+        *(*PROBLEM_COLUMNS, "run", "engine", "workers", "threads a worker", "partition"),
+        *("launcher", "seconds", "TeraEdges/s", "speed-up"),
     ]
     table = Table(
-        f"Engines on the CPU of {machine}", columns, kind="cpu", keys=len(PROBLEM_COLUMNS) + 3
+        f"Engines on the CPU of {machine}",
+        columns,
+        kind="cpu",
+        keys=len(PROBLEM_COLUMNS) + 1,
+        hidden=("engine", "workers", "threads a worker", "partition", "launcher"),
     )
     newest = describe.newest(records)
     for problem, about in cells.problem_cells(problem for problem, _ in newest).items():
@@ -200,6 +205,7 @@ def _cpu(machine: str, records: Sequence[Record]) -> Table:
             fewest = first.setdefault(made.engine_label, record)
             table.add(
                 *about,
+                made.label,
                 made.engine_label,
                 made.workers,
                 made.threads,

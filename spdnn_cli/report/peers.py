@@ -1,167 +1,150 @@
-"""This machine's results beside those of other programs, which published.yaml holds.
+"""This program's results beside those of other programs, which published.yaml holds.
 
-Three kinds of numbers never share a column: results of this program, what others published, and
-own measurements of other programs. Each column names its program and its machine.
+A row has one program on one machine and number of devices, and says whose numbers they are: this
+program's, published by others, or own measurements of other programs.
 """
 
 from __future__ import annotations
 
-import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from spdnn_cli import problem
-from spdnn_cli.report.tables import Table
-from spdnn_cli.results import describe as runs
-from spdnn_cli.results.describe import Record, number, seconds
+from spdnn_cli.report import cells, published
+from spdnn_cli.report.published import Kind, Peer, Size
+from spdnn_cli.report.tables import Cell, Table, seconds_cell
+from spdnn_cli.results import describe
+from spdnn_cli.results.describe import Configuration, configuration_of, problem_of
+from spdnn_cli.results.record import Device, Record, Status
 from spdnn_cli.results.store import Result
 
-FILE = Path(__file__).with_name("published.yaml")
-KINDS = {
-    "published": "published results",
-    "measured": "other programs, own measurements",
-}
+DEVICES: dict[Device, str] = {"cuda": "GPUs", "cpu": "CPUs"}
+OWN = "this program"
+KEYS = ("program", "machine", "devices", "whose")
 
 
 @dataclass(frozen=True)
-class Peer:
-    """The times of one program on one machine, official data, 60,000 images.
+class Own:
+    """The fastest runs of an engine on some devices of a machine, by problem."""
 
-    Attributes:
-        kind: "published" (its source says so) or "measured" (an own measurement).
-        key: a short name, each one once.
-        program: what ran.
-        source: who says so.
-        machine: on what.
-        date: of an own measurement; None: the source's.
-        device: "cuda" or "cpu".
-        timed: what the seconds include.
-        note: what else must be known, or None.
-        seconds: of inference, by (neurons, layers).
-    """
-
-    kind: str
-    key: str
-    program: str
-    source: str
     machine: str
-    date: str | None
-    device: str
-    timed: str
-    note: str | None
-    seconds: dict[tuple[int, int], float]
-
-    def teraedges_per_s(self, neurons: int, layers: int) -> float:
-        """The challenge's rate on a problem that `seconds` has."""
-        return problem.Problem(neurons, layers).edges / self.seconds[neurons, layers] / 1e12
-
-
-def load() -> list[Peer]:
-    """Everything that published.yaml holds, in its order."""
-    import yaml
-
-    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return [_peer(kind, entry) for kind in KINDS for entry in content[kind]]
-
-
-def claims() -> list[str]:
-    """What sources claim without a table of times, each with its source."""
-    import yaml
-
-    entries = yaml.safe_load(FILE.read_text(encoding="utf-8"))["claims"]
-    return [f"{entry['claim']} ({entry['source']})" for entry in entries]
-
-
-def _peer(kind: str, entry: dict[str, Any]) -> Peer:
-    times = {}
-    for name, value in entry["seconds"].items():
-        neurons, layers = map(int, name.split("x"))
-        times[neurons, layers] = float(value)
-    words = {key: entry[key] for key in ("key", "program", "source", "machine", "device", "timed")}
-    date = str(entry["date"]) if "date" in entry else None
-    return Peer(kind=kind, **words, date=date, note=entry.get("note"), seconds=times)
+    configuration: Configuration
+    records: Mapping[Size, Record]
 
 
 def peers(results: Sequence[Result]) -> list[Table]:
-    """Seconds on the official problems: a machine's engines beside others, a table for each kind.
+    """Seconds on the official problems: this program's engines beside others, GPUs and CPUs apart.
 
-    Only runs of all 60,000 images on one device are shown, and only programs for such a device.
+    Runs of all 60,000 images count, without options of an engine's own, and of others what they
+    have of the same problems.
     """
-    shown = [
-        result
-        for result in results
-        if runs.workers(result.record) == 1
-        and not runs.asks_for_tile(result.record)
-        and result.record["images"] == problem.IMAGES
-        and runs.problem_of(result.record).data == "official"
+    own = own_rows(results)
+    tables = [table for device in DEVICES for table in _table(device, own)]
+    return [*tables, trained()] if tables else []
+
+
+def own_rows(results: Sequence[Result]) -> list[Own]:
+    """One for each engine, with or without retiring, number of devices and of threads.
+
+    Of several ways to spread a run the fastest counts, by problem.
+    """
+    found = []
+    for machine, records in describe.by_machine(results).items():
+        newest = describe.newest(filter(_is_comparable, records)).values()
+        groups: dict[tuple[str, int, int], dict[Size, Record]] = {}
+        place = {made: k for k, made in enumerate(cells.in_order(newest))}
+        for record in sorted(newest, key=lambda record: place[configuration_of(record)]):
+            made, size = configuration_of(record), (record.neurons, record.layers)
+            best = groups.setdefault((made.engine_label, made.workers, made.threads), {})
+            if size not in best or record.seconds < best[size].seconds:
+                best[size] = record
+        found += [
+            Own(machine, configuration_of(next(iter(best.values()))), best)
+            for best in groups.values()
+        ]
+    return found
+
+
+def _is_comparable(record: Record) -> bool:
+    """Whether a run is right, of an official problem, whole, with the engine's defaults."""
+    is_right = record.status is not Status.WRONG
+    return is_right and problem_of(record).is_comparable and configuration_of(record).is_plain
+
+
+def _table(device: Device, own: Sequence[Own]) -> list[Table]:
+    rows = [row for row in own if row.configuration.device == device]
+    sizes = sorted({size for row in rows for size in row.records})
+    others = [
+        peer
+        for peer in published.peers()
+        if peer.device == device and any(size in peer.seconds for size in sizes)
     ]
-    others = load()
-    tables = []
-    for machine, some in runs.by_machine(shown).items():
-        records = [result.record for result in some]
-        for kind in KINDS:
-            beside = [peer for peer in others if (peer.kind, peer.device) == _wanted(kind, records)]
-            tables += _table(machine, records, kind, beside)
-    return tables
-
-
-def _wanted(kind: str, records: Sequence[Record]) -> tuple[str, str]:
-    return kind, records[0]["device"]
-
-
-def _table(
-    machine: str, records: Sequence[Record], kind: str, beside: Sequence[Peer]
-) -> list[Table]:
-    newest = {
-        ((of.neurons, of.layers), name): record
-        for (of, name), record in runs.newest(records).items()
-    }
-    at = sorted({size for size, _ in newest})
-    beside = [peer for peer in beside if any(size in peer.seconds for size in at)]
-    if not beside:
+    if not others:
         return []
-    names = runs.in_order(newest.values())
-    letters = dict(zip((peer.key for peer in beside), string.ascii_lowercase, strict=False))
-    table = Table(
-        f"Seconds of inference on {machine}, beside {KINDS[kind]}",
-        [
-            *("neurons", "layers"),
-            *(f"{name}, this machine" for name in names),
-            *(f"{peer.program}, {_short(peer.machine)} ({letters[peer.key]})" for peer in beside),
-        ],
-        [],
-        kind="peers",
-    )
-    for size in at:
-        own = [newest.get((size, name)) for name in names]
-        times = [peer.seconds.get(size) for peer in beside]
-        table.rows.append(
-            [
-                *map(str, size),
-                *("" if r is None else number(seconds(r)) + runs.mark(r) for r in own),
-                *("" if time is None else number(time) for time in times),
-            ]
-        )
+    columns = [*KEYS, *("{} x {}".format(*size) for size in sizes)]
+    title = f"Seconds of inference on {DEVICES[device]}: this program and others"
+    table = Table(title, columns, kind="peers", keys=len(KEYS))
+    for row in rows:
+        times = [cells.time(row.records.get(size)) for size in sizes]
+        table.add(_program(row), row.machine, row.configuration.workers, OWN, *times)
+    sources = _numbered_sources(others)
+    for peer in sorted(others, key=lambda peer: peer.kind is Kind.PUBLISHED):
+        whose = Cell(peer.kind.value, mark=f"[{sources[_description(peer)]}]")
+        times = [seconds_cell(peer.seconds.get(size)) for size in sizes]
+        table.add(peer.program, peer.machine, peer.devices, whose, *times)
     table.notes = [
-        f"{KINDS[kind].capitalize()}, on other machines and each timed in its own way: compare "
-        "with care.",
-        *(f"({letters[peer.key]}) {_description(peer)}" for peer in beside),
+        "Other programs ran on other machines, and each was timed in its own way: compare with "
+        "care. Empty: no figure. measured: an own measurement of that program.",
+        *(f"[{number}] {words}." for words, number in sources.items()),
     ]
-    if kind == "published" and records[0]["device"] == "cuda":
-        table.notes += [f"Published without a table of times: {claim}." for claim in claims()]
-    table.notes += runs.notes(list(newest.values()))
+    if device == "cuda":
+        table.notes += [f"Published without a table of times: {c}." for c in published.claims()]
+    table.notes += describe.notes([record for row in rows for record in row.records.values()])
     return [table]
 
 
-def _short(machine: str) -> str:
-    return machine.removeprefix("1x NVIDIA ")
+def _program(row: Own) -> str:
+    """The engine; on a CPU with the threads of each worker."""
+    configuration = row.configuration
+    if not configuration.threads:
+        return configuration.engine_label
+    noun = "thread" if configuration.threads == 1 else "threads"
+    each = " each" if configuration.workers > 1 else ""
+    return f"{configuration.engine_label} ({configuration.threads} {noun}{each})"
+
+
+def _numbered_sources(others: Iterable[Peer]) -> dict[str, int]:
+    """What is to be said of each source and way of timing, numbered from 1."""
+    ordered = sorted(others, key=lambda peer: peer.kind is Kind.PUBLISHED)
+    words = dict.fromkeys(map(_description, ordered))
+    return {description: number for number, description in enumerate(words, start=1)}
 
 
 def _description(peer: Peer) -> str:
-    """Where the numbers of a program come from, and what they include."""
-    when = "" if peer.date is None else f", {peer.date}"
-    note = "" if peer.note is None else f"; {peer.note}"
+    """Where numbers come from, and what they include."""
     source = peer.source[:1].upper() + peer.source[1:]
-    return f"{peer.program} on {peer.machine}. {source}{when}. Timed: {peer.timed}{note}."
+    when = "" if peer.date is None else f" of {peer.date}; the program"
+    note = "" if peer.note is None else f"; {peer.note}"
+    return f"{source}{when}: {peer.address}. Timed: {peer.timed}{note}"
+
+
+def trained() -> Table:
+    """How much faster another program was on networks that were trained."""
+    known, source = published.trained()
+    columns = [
+        *("network", "neurons", "sparse layers", "data", "accuracy %", "loss of accuracy %"),
+        *("times as fast as SNIG", "as BF"),
+    ]
+    table = Table(f"{known.program} on trained networks, published", columns, kind="peers")
+    for network in known.networks:
+        table.add(
+            network.name,
+            network.neurons,
+            network.layers,
+            network.data,
+            network.accuracy_percent,
+            network.accuracy_loss_percent,
+            network.speed_up_over_snig,
+            network.speed_up_over_bf,
+        )
+    table.notes = [f"{source}."]
+    return table

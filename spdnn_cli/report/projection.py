@@ -17,6 +17,7 @@ nothing is exchanged before the categories are gathered, which is not in the tim
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spdnn_cli.partition import Partition, ranks
+from spdnn_cli.partition import Partition, columns
 from spdnn_cli.report.tables import duration
 
 Floats = NDArray[np.float64]
@@ -97,8 +98,6 @@ def fit(ranks: Sequence[RankTime]) -> Model | None:
 
     There must be one rank more than there are numbers to find.
     """
-    from scipy.optimize import nnls
-
     if not ranks:
         return None
     measured = np.array([rank.seconds for rank in ranks])
@@ -107,18 +106,32 @@ def fit(ranks: Sequence[RankTime]) -> Model | None:
         columns = work[:, first:] / measured[:, None]
         columns /= (scale := np.linalg.norm(columns, axis=0))
         if len(ranks) > columns.shape[1] == np.linalg.matrix_rank(columns):
-            found, _ = nnls(columns, np.ones(len(ranks)))
+            found = _non_negative_least_squares(columns, np.ones(len(ranks)))
             fixed, per_layer, per_image_layer = [0.0] * first + (found / scale).tolist()
             return Model(fixed, per_layer, per_image_layer, tuple(ranks), first == 0)
     return None
+
+
+def _non_negative_least_squares(columns: Floats, wanted: Floats) -> Floats:
+    """The x >= 0 with the least |columns x - wanted|, for a few columns.
+
+    It is the plain least-squares solution on those columns where it is not zero, so all sets of
+    columns are tried. (SciPy's solver takes longer to import than a report may take.)
+    """
+    best, least = np.zeros(columns.shape[1]), float(wanted @ wanted)
+    for count in range(1, columns.shape[1] + 1):
+        for chosen in map(list, itertools.combinations(range(columns.shape[1]), count)):
+            part = np.linalg.lstsq(columns[:, chosen], wanted, rcond=None)[0]
+            off = columns[:, chosen] @ part - wanted
+            if (part >= 0).all() and off @ off < least:
+                best, least = np.zeros(columns.shape[1]), float(off @ off)
+                best[chosen] = part
+    return best
 
 
 def work_of_ranks(
     lifetimes: Lifetimes, devices: int, partition: Partition
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """What each rank has to do: layers and image-layers, int64 (devices,) both."""
-    rank = ranks(devices, len(lifetimes), partition)
-    layers = np.zeros(devices, np.int64)
-    np.maximum.at(layers, rank, lifetimes)
-    image_layers = np.bincount(rank, lifetimes, devices).astype(np.int64)
-    return layers, image_layers
+    dealt = columns(lifetimes, devices, partition)
+    return dealt.max(axis=0).astype(np.int64), dealt.sum(axis=0, dtype=np.int64)

@@ -16,11 +16,10 @@ memory, so a layered run of a small problem may lie above the roof.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-BYTES_PER_EDGE = {"baseline": 8, "cusparse": 8, "tiled": 6}
-"""Weights as the layered engines hold them: float32 with an int32 column, or a 16-bit index."""
-FOLDED = ("folded", "cpu")
+from spdnn_cli.report.cells import engine_entry
+from spdnn_cli.results.record import Record
+
 VALUE_BYTES = 4
 
 
@@ -54,33 +53,34 @@ CEILINGS = {
 """By the name of the GPU, as `nvidia-smi` gives it. No entry: no roof is drawn."""
 
 
-def least_bytes(record: dict[str, Any]) -> int | None:
+def least_bytes(record: Record) -> int | None:
     """The bytes that a run's method must move at least (see above); None: not known for it.
 
-    Known for runs on one device, all weights resident, of the engines named above.
+    Known for runs on one device, all weights resident, of engines that fold or whose entry in the
+    registry says what they read for an edge.
     """
-    workers = (record.get("launch") or {}).get("workers", 1)
-    if workers != 1 or record.get("device_memory") is not None or record.get("stream") is not None:
+    alone = record.launch.workers == 1 and record.stream is None
+    if not alone or record.device_memory is not None:
         return None
-    neurons, images, alive = record["neurons"], record["images"], record["alive"]
-    inputs = images * -(-neurons // 8)
-    if record["engine"] in FOLDED and record["shortcuts"]["twins_folded"]:
+    engine, alive = engine_entry(record.engine), record.alive_by_layer
+    inputs = record.images * -(-record.neurons // 8)
+    if engine.folds and record.shortcuts.twins_folded:
         return inputs
-    if record["engine"] not in BYTES_PER_EDGE or not images or not alive:
+    if engine.bytes_per_edge is None or not alive:
         return None
-    edges_per_layer = record["edges"] // (images * record["layers"])
-    weights = BYTES_PER_EDGE[record["engine"]] * edges_per_layer * len(alive)
-    values = VALUE_BYTES * neurons * (sum(alive) + sum(alive[:-1]))
+    edges_per_layer = record.edges // (record.images * record.layers)
+    weights = engine.bytes_per_edge * edges_per_layer * len(alive)
+    values = VALUE_BYTES * record.neurons * (sum(alive) + sum(alive[:-1]))
     return inputs + weights + values
 
 
-def intensity(record: dict[str, Any]) -> float | None:
+def intensity(record: Record) -> float | None:
     """Executed edges per byte that must move; None: the bytes are not known."""
     moved = least_bytes(record)
-    return None if moved is None else record["executed_edges"] / moved
+    return None if moved is None else record.executed_edges / moved
 
 
-def ceilings(record: dict[str, Any]) -> Ceilings | None:
+def ceilings(record: Record) -> Ceilings | None:
     """The ceilings of the device that a run was on; None: not known."""
-    gpus = record["machine"]["gpus"] if record["device"] == "cuda" else []
-    return CEILINGS.get(gpus[0]["name"]) if gpus else None
+    gpus = record.machine.gpus if record.device == "cuda" else ()
+    return CEILINGS.get(gpus[0].name) if gpus else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from spdnn_cli.report import cells
@@ -25,35 +24,37 @@ MODEL_NOTE = (
 def scaling(results: Sequence[Result], devices: Sequence[int] = PAPER_DEVICES) -> list[Table]:
     """Strong and weak scaling, a machine each: rates by devices, then all that is known.
 
+    Streamed runs are in tables of their own.
+
     Args:
         results: what was measured.
         devices: numbers of devices to project to.
     """
+    groups: dict[tuple[str, bool, bool], list[Series]] = {}
+    for one in all_series(results, devices):
+        key = one.machine, one.configuration.streamed, one.grows
+        groups.setdefault(key, []).append(one)
     tables = []
-    every = all_series(results, devices)
-    for (machine, grows), group in itertools.groupby(every, key=lambda s: (s.machine, s.grows)):
-        series = list(group)
-        tables += [_rates(machine, series, grows), _details(machine, series, grows)]
+    for (machine, streamed, grows), series in groups.items():
+        kind = "Weak scaling (as many images for each device)" if grows else "Strong scaling"
+        where = f"on {machine}{', images streamed' if streamed else ''}"
+        tables.append(_rates(f"{kind}: TeraEdges/s (effective) by devices, {where}", series))
+        tables += _details(f"{kind} in detail: {{}}, {where}", series)
     return tables
 
 
-def _title(what: str, machine: str, grows: bool) -> str:
-    if grows:
-        return f"Weak scaling (images grow with the devices), {what}, on {machine}"
-    return f"Strong scaling, {what}, on {machine}"
-
-
-def _rates(machine: str, series: Sequence[Series], grows: bool) -> Table:
+def _rates(title: str, series: Sequence[Series]) -> Table:
     """A column for each number of devices."""
     counts = sorted({row.devices for one in series for row in one.own_rows})
     columns = [*PROBLEM_COLUMNS, "engine", "partition", *map(str, counts)]
-    title = _title("TeraEdges/s (effective) by devices", machine, grows)
     table = Table(title, columns, kind="scaling", keys=len(PROBLEM_COLUMNS) + 2)
     about = cells.problem_cells(one.problem for one in series)
     for one in series:
         rates = [rate_cell(one.best(count)) for count in counts]
         table.add(*about[one.problem], one.engine, one.partition, *rates)
-    table.notes = [f"{PROJECTED}: projected, not measured.", *notes(series)]
+    projected = any(row.record is None for one in series for row in one.rows)
+    table.notes = [f"{PROJECTED}: projected, not measured."] if projected else []
+    table.notes += notes(series)
     return table
 
 
@@ -65,16 +66,27 @@ def rate_cell(row: Row | None) -> Cell:
     return Cell(row.teraedges_per_s, None, marked)
 
 
-def _details(machine: str, series: Sequence[Series], grows: bool) -> Table:
+def _details(title: str, series: Sequence[Series]) -> list[Table]:
+    """What was measured; then, for programs, what is projected."""
+    measured, projected = (
+        _detail(title.format(what), series, is_projected)
+        for what, is_projected in (("measured", False), ("projected", True))
+    )
+    projected.is_long = True
+    return [table for table in (measured, projected) if table.rows]
+
+
+def _detail(title: str, series: Sequence[Series], is_projected: bool) -> Table:
     columns = [
         *(*PROBLEM_COLUMNS, "engine", "partition", "devices", "launcher", "what", "seconds"),
         *("TeraEdges/s", "speed-up", "efficiency %", "imbalance", "projection", "error %"),
     ]
-    title = _title("in detail", machine, grows)
     table = Table(title, columns, kind="scaling", keys=len(PROBLEM_COLUMNS) + 3)
     about = cells.problem_cells(one.problem for one in series)
     for one in series:
         for row in one.rows:
+            if (row.record is None) != is_projected:
+                continue
             table.add(*about[one.problem], *_detail_cells(one, row))
     table.notes = [
         "seconds: of the slowest device, from a common start; gathering the categories is not in "

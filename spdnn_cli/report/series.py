@@ -7,7 +7,7 @@ where the images stay the same, and of weak scaling where they grow with the dev
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -75,6 +75,7 @@ class Series:
         model: None: the ranks that were measured do not determine one.
         missing: why there is no projection, and what would make one; None: there is one.
         held_out_errors: by devices, the error of a projection from runs on fewer devices alone.
+        projections: by devices, seconds of the slowest rank and the imbalance, as the model has it.
     """
 
     machine: str
@@ -86,6 +87,7 @@ class Series:
     model: Model | None
     missing: str | None
     held_out_errors: dict[int, float] = field(default_factory=dict)
+    projections: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def engine(self) -> str:
@@ -125,18 +127,24 @@ class _Key:
     configuration: Configuration
 
 
-def all_series(results: Sequence[Result], devices: Sequence[int] = PAPER_DEVICES) -> list[Series]:
+def all_series(
+    results: Sequence[Result],
+    devices: Sequence[int] = PAPER_DEVICES,
+    wanted: Callable[[Record], bool] = lambda record: True,
+) -> list[Series]:
     """Every series that has a run on several devices, or a projection.
 
     Args:
-        results: what was measured.
+        results: what was measured; the traces of all of them serve.
         devices: numbers of devices to project to.
+        wanted: which runs to make series of.
     """
     traces = Traces(results)
     groups: dict[_Key, list[Record]] = {}
     for machine, records in describe.by_machine(results).items():
         for record in describe.newest(records).values():
-            if not record.engine_options and record.status is not Status.WRONG:
+            usable = not record.engine_options and record.status is not Status.WRONG
+            if usable and wanted(record):
                 groups.setdefault(_key(machine, record), []).append(record)
     made = [_of_group(key, records, traces, devices) for key, records in groups.items()]
     return sorted(
@@ -161,32 +169,40 @@ def _of_group(
     key: _Key, records: Sequence[Record], traces: Traces, devices: Sequence[int]
 ) -> Iterator[Series]:
     """The series of runs that share a key."""
-    model = fit(list(itertools.chain.from_iterable(_rank_times(r, traces) for r in records)))
+    measured = list(itertools.chain.from_iterable(_rank_times(r, traces) for r in records))
+    group = _Group(key, fit(measured), len(measured), traces, devices)
     most = max((r.images for r in records if r.launch.workers == 1), default=0)
     for problem in dict.fromkeys(problem_of(record) for record in records):
         strong = [r for r in records if problem_of(r) == problem]
-        yield from _series(key, problem, strong, model, traces, devices, problem.images == most)
+        yield from _series(group, problem, strong, problem.images == most)
     for problem in dict.fromkeys(problem_of(r) for r in records if r.launch.workers == 1):
         weak = [r for r in records if r.images == problem.images * r.launch.workers]
-        if problem.images == most:
-            yield from _series(key, problem, weak, model, traces, devices, True, grows=True)
+        yield from _series(group, problem, weak, problem.images == most, grows=True)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What the series of a key share: the model, and from how many ranks one was sought."""
+
+    key: _Key
+    model: Model | None
+    ranks: int
+    traces: Traces
+    devices: Sequence[int]
 
 
 def _series(
-    key: _Key,
+    group: _Group,
     problem: Problem,
     records: Sequence[Record],
-    model: Model | None,
-    traces: Traces,
-    devices: Sequence[int],
     projects: bool,
     grows: bool = False,
 ) -> Iterator[Series]:
     """One for each partition that has runs on several devices, or a projection."""
-    lifetimes = None if _is_measured_only(records[0]) else traces.of(records[0], problem.images)
+    first, key, model = records[0], group.key, group.model
+    lifetimes = None if _is_measured_only(first) else group.traces.of(first, problem.images)
     known = lifetimes is not None and model is not None
     several = {r.launch.partition for r in records if r.launch.workers > 1}
-    ranks = 0 if model is None else len(model.ranks)
     for partition in PARTITIONS:
         projected = known and projects and not (grows and partition != "contiguous")
         if partition not in several and not projected:
@@ -194,11 +210,11 @@ def _series(
         own = [r for r in records if r.launch.workers == 1 or r.launch.partition == partition]
         if not own:
             continue
-        missing = None if known else _missing(records[0], lifetimes, ranks)
+        missing = None if known else _missing(first, lifetimes, group.ranks)
         series = Series(
             key.machine, problem, key.configuration, partition, grows, [], model, missing
         )
-        _fill(series, own, lifetimes if known else None, devices if projected else ())
+        _fill(series, own, lifetimes if known else None, group.devices if projected else ())
         yield series
 
 
@@ -288,13 +304,20 @@ def _fill(
 def _project(
     series: Series, lifetimes: Lifetimes | None, devices: int, model: Model | None = None
 ) -> tuple[float, float] | None:
-    """Seconds of the slowest rank, and the imbalance, as the model has it."""
-    model = model or series.model
-    if lifetimes is None or model is None:
-        return None
+    """Seconds of the slowest rank, and the imbalance, as a model has it, that of the series or
+    another one.
+    """
     if series.grows:  # a block each: every device has the images of one
-        return model.run(lifetimes, 1, series.partition)[0], 1.0
-    return model.run(lifetimes, devices, series.partition)
+        devices = 1
+    if lifetimes is None or (model is None and series.model is None):
+        return None
+    if model is not None:
+        return model.run(lifetimes, devices, series.partition)
+    assert series.model is not None
+    if devices not in series.projections:
+        projection = series.model.run(lifetimes, devices, series.partition)
+        series.projections[devices] = projection
+    return series.projections[devices]
 
 
 def _held_out_errors(series: Series, lifetimes: Lifetimes | None) -> dict[int, float]:
@@ -314,31 +337,34 @@ def _held_out_errors(series: Series, lifetimes: Lifetimes | None) -> dict[int, f
 
 
 class Traces:
-    """The traces at hand: of each inputs, network and way to retire, the deepest and longest.
+    """The traces at hand: of each inputs and network, the deepest and longest first.
 
     A network of fewer layers is a prefix of a deeper one, and so are its lifetimes, cut at its
-    depth: for the challenge's networks, one trace at the greatest depth serves all.
+    depth: for the challenge's networks, one trace at the greatest depth serves all. Where a trace
+    is of a run that retired finished images, those that survived live on to the last layer of a run
+    that does not.
     """
 
     def __init__(self, results: Sequence[Result]) -> None:
-        self._results: dict[tuple[str, str, bool], list[Result]] = {}
+        self._results: dict[tuple[str, str], list[Result]] = {}
         for result in results:
             record = result.record
             if record.lifetimes_sha256 is not None and record.stream is None:
                 self._results.setdefault(_traced(record), []).append(result)
-        self._read: dict[str, Lifetimes] = {}
+        self._read: dict[tuple[str, bool], Lifetimes] = {}
 
     def of(self, record: Record, images: int) -> Lifetimes | None:
         """How many layers each of `images` images lives in a run of its depth; None: not known.
 
-        uint16 (images,); images that repeat live as long as they did before.
+        uint16 (images,).
         """
+        retires = record.shortcuts.finished_images_retired
         for result in self._candidates(record):
             traced = result.record
-            once = min(traced.images, len(self._lifetimes(result)))
-            whole = images <= once or traced.images == once
-            if whole and traced.layers >= record.layers:
-                lifetimes = np.resize(self._lifetimes(result), images)
+            if retires and not traced.shortcuts.finished_images_retired:
+                continue
+            if traced.layers >= record.layers and traced.images >= images:
+                lifetimes = self._lifetimes(result, retires)[:images]
                 return np.minimum(lifetimes, record.layers).astype(np.uint16)
         return None
 
@@ -346,19 +372,24 @@ class Traces:
         found = self._results.get(_traced(record), [])
         return sorted(found, key=lambda r: (r.record.images, -r.record.layers), reverse=True)
 
-    def _lifetimes(self, result: Result) -> Lifetimes:
-        if result.record.id not in self._read:
-            self._read[result.record.id] = _checked_lifetimes(result)
-        return self._read[result.record.id]
+    def _lifetimes(self, result: Result, retires: bool) -> Lifetimes:
+        key = result.record.id, retires
+        if key not in self._read:
+            lifetimes = _checked_lifetimes(result)
+            if not retires:
+                lifetimes = lifetimes.copy()
+                lifetimes[result.categories()] = result.record.layers
+            self._read[key] = lifetimes
+        return self._read[key]
 
 
-def _traced(record: Record) -> tuple[str, str, bool]:
+def _traced(record: Record) -> tuple[str, str]:
     """What runs have in common that a trace may serve."""
     data = record.dataset
     network = (
-        OFFICIAL_NETWORK.format(record.neurons) if data.official_network else (data.network_sha256)
+        OFFICIAL_NETWORK.format(record.neurons) if data.official_network else data.network_sha256
     )
-    return data.features_sha256, network, record.shortcuts.finished_images_retired
+    return data.features_sha256, network
 
 
 OFFICIAL_NETWORK = "the challenge's network of {} neurons"

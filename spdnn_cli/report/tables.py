@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,8 @@ class Table:
         kind: which table it is, say "throughput".
         keys: the first so many columns say what a row is about; they come again in every block
             where a table is too wide for one.
+        is_long: whether it is for programs: text for readers leaves it out.
+        hidden: likewise columns, which say again what others say in words.
     """
 
     title: str
@@ -67,6 +70,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
     kind: str = ""
     keys: int = 1
+    is_long: bool = False
+    hidden: tuple[str, ...] = ()
 
     def add(self, *cells: Cell | Value) -> None:
         """Add a row; what is no cell becomes one."""
@@ -120,12 +125,41 @@ def _shown(value: Value) -> str:
 
 # ---- blocks that fit a width
 
+KEY_SHARE = 0.5
+"""Keys of text break their cells before they take more of a line than this."""
+NARROWEST = 8
+"""No column of text is made narrower than this."""
+
+
+def for_readers(table: Table) -> Table:
+    """The table without its hidden columns."""
+    keys = [name for name in table.columns[: table.keys] if name not in table.hidden]
+    shown = [k for k, name in enumerate(table.columns) if name not in table.hidden]
+    return replace(_chosen(table, shown), keys=len(keys), hidden=())
+
+
+def lifted(table: Table) -> tuple[Table, str]:
+    """The table without the key columns that are the same in every row, and what they say.
+
+    One key stays in any case.
+    """
+    same = [
+        k
+        for k in range(table.keys)
+        if len(table.rows) > 1 and len({str(row[k]) for row in table.rows}) == 1
+    ]
+    same = same[: table.keys - 1]
+    said = [f"{table.columns[k]} {table.rows[0][k]}" for k in same if str(table.rows[0][k])]
+    left = [k for k in range(len(table.columns)) if k not in same]
+    words = f"In every row: {', '.join(said)}." if said else ""
+    return replace(_chosen(table, left), keys=table.keys - len(same)), words
+
 
 def blocks(table: Table, width: int, cell_gap: int, edge: int = 0) -> list[Table]:
     """The table as blocks that fit `width`: key columns in each, other columns shared out.
 
-    Columns that are empty in every row are left out. A block has one column beside its keys at
-    least.
+    Columns that are empty in every row are left out, and of several blocks rows that are empty in
+    it. A block has one column beside its keys at least.
 
     Args:
         table: the whole.
@@ -136,11 +170,12 @@ def blocks(table: Table, width: int, cell_gap: int, edge: int = 0) -> list[Table
     filled = [
         k
         for k in range(len(table.columns))
-        if k < table.keys or not table.rows or any(str(row[k]) for row in table.rows)
+        if not table.rows or any(str(row[k]) for row in table.rows)
     ]
     widths = _widths(table)
     keys = [k for k in filled if k < table.keys]
-    room = width - edge - sum(widths[k] + cell_gap for k in keys)
+    key_widths = column_widths(_chosen(table, keys), width * KEY_SHARE, cell_gap)
+    room = width - edge - sum(key_widths) - cell_gap * len(keys)
     groups: list[list[int]] = []
     used = room + 1
     for k in (k for k in filled if k >= table.keys):
@@ -149,15 +184,27 @@ def blocks(table: Table, width: int, cell_gap: int, edge: int = 0) -> list[Table
             used = 0
         groups[-1].append(k)
         used += widths[k] + cell_gap
-    chosen = [[*keys, *group] for group in groups] or [keys]
-    return [
-        replace(
-            table,
-            columns=[table.columns[k] for k in block],
-            rows=[[row[k] for k in block] for row in table.rows],
-        )
-        for block in chosen
-    ]
+    if len(groups) < 2:
+        return [_chosen(table, [*keys, *group]) for group in groups or [[]]]
+    bare = [row for row in table.rows if not any(str(cell) for cell in row[table.keys :])]
+    made = []
+    for group in groups:
+        rows = [row for row in table.rows if any(str(row[k]) for k in group) or row in bare]
+        made.append(_chosen(replace(table, rows=rows), [*keys, *group]))
+    return made
+
+
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether a column has numbers alone, and so is set to the right."""
+    return all(row[column].is_numeric for row in table.rows)
+
+
+def _chosen(table: Table, columns: Sequence[int]) -> Table:
+    return replace(
+        table,
+        columns=[table.columns[k] for k in columns],
+        rows=[[row[k] for k in columns] for row in table.rows],
+    )
 
 
 def _widths(table: Table) -> list[int]:
@@ -168,12 +215,24 @@ def _widths(table: Table) -> list[int]:
     ]
 
 
+def column_widths(table: Table, width: float, cell_gap: int) -> list[int]:
+    """Widths that fit a line: the widest columns of text give way, and break their cells."""
+    fitted = _widths(table)
+    text = [k for k in range(len(fitted)) if not is_numeric(table, k)]
+    while text and sum(fitted) + cell_gap * (len(fitted) - 1) > width:
+        widest = max(text, key=lambda k: fitted[k])
+        if fitted[widest] <= NARROWEST:
+            break
+        fitted[widest] -= 1
+    return fitted
+
+
 # ---- text
 
 
 def plain(tables: Sequence[Table], width: int = 100) -> str:
     """Aligned columns without lines between, in blocks that fit `width`."""
-    return "\n".join(_plain(table, width) + "\n" for table in tables)
+    return "\n".join(_plain(table, width) + "\n" for table in tables if not table.is_long)
 
 
 def markdown(tables: Sequence[Table], width: int = 0) -> str:
@@ -212,7 +271,10 @@ def grid(table: Table) -> str:
 
 def _plain(table: Table, width: int) -> str:
     parts = [*textwrap.wrap(table.title, width), ""]
-    for block in blocks(table, width, len(GAP)):
+    narrow, same = lifted(for_readers(table))
+    if same:
+        parts += [*textwrap.wrap(same, width), ""]
+    for block in blocks(narrow, width, len(GAP)):
         parts += [*_aligned(block, width), ""]
     for note in table.notes:
         parts += textwrap.wrap(note, width, subsequent_indent="  ", break_on_hyphens=False)
@@ -220,34 +282,17 @@ def _plain(table: Table, width: int) -> str:
 
 
 def _aligned(table: Table, width: int) -> Iterator[str]:
-    """Heading and rows of a block; cells of text break where the keys alone are too wide."""
-    widths = _fitted(_widths(table), table, width)
-    numeric = [all(row[k].is_numeric for row in table.rows) for k in range(len(widths))]
-    rows = [table.columns, *([str(cell) for cell in row] for row in table.rows)]
-    for row in rows:
-        wrapped = [
-            textwrap.wrap(text, wide) or [""] for text, wide in zip(row, widths, strict=True)
-        ]
-        for k in range(max(map(len, wrapped))):
-            cells = [
-                (lines[k] if k < len(lines) else "").rjust(wide)
-                if right
-                else (lines[k] if k < len(lines) else "").ljust(wide)
-                for lines, wide, right in zip(wrapped, widths, numeric, strict=True)
+    """Heading and rows of a block; cells of text break where the line is too short for them."""
+    widths = column_widths(table, width, len(GAP))
+    numeric = [is_numeric(table, k) for k in range(len(widths))]
+    for cells in [table.columns, *([str(cell) for cell in row] for row in table.rows)]:
+        lines = [textwrap.wrap(text, wide) for text, wide in zip(cells, widths, strict=True)]
+        for line in itertools.zip_longest(*lines, fillvalue=""):
+            padded = [
+                text.rjust(wide) if right else text.ljust(wide)
+                for text, wide, right in zip(line, widths, numeric, strict=True)
             ]
-            yield GAP.join(cells).rstrip()
-
-
-def _fitted(widths: list[int], table: Table, width: int) -> list[int]:
-    """Widths that fit a line: the widest columns of text give way, and break their cells."""
-    fitted = list(widths)
-    while sum(fitted) + len(GAP) * (len(fitted) - 1) > width:
-        text = [k for k in range(len(fitted)) if not all(row[k].is_numeric for row in table.rows)]
-        widest = max(text or range(len(fitted)), key=lambda k: fitted[k])
-        if fitted[widest] <= 8:
-            break
-        fitted[widest] -= 1
-    return fitted
+            yield GAP.join(padded).rstrip()
 
 
 def _markdown(table: Table) -> str:

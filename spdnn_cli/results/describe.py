@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from spdnn_cli.problem import IMAGES
 from spdnn_cli.results.record import Device, Record, Status
 from spdnn_cli.results.store import Result
 
@@ -81,6 +82,11 @@ class Problem(NamedTuple):
     def is_official(self) -> bool:
         """Whether inputs and network are the challenge's own."""
         return self.data == OFFICIAL
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether it is one of the challenge's problems: its data, and all of its images."""
+        return self.is_official and self.images == IMAGES
 
 
 OFFICIAL = "official"
@@ -239,11 +245,15 @@ def shortcuts_in_words(record: Record) -> str:
 
 def notes(records: Sequence[Record], *, timed: str = TIMED) -> list[str]:
     """What must be known to read a table of these runs: a sentence or a line each."""
+    return [*timing(records, timed=timed), *verification(records), *samples(records)]
+
+
+def timing(records: Sequence[Record], *, timed: str = TIMED) -> list[str]:
+    """What the times of these runs include and leave out, and on which machine they were."""
     lines = [timed]
     if any(record.stream is not None for record in records):
         lines.append("Streamed runs: the upload of the inputs is inside the timed part.")
-    lines += [f"Shortcuts on: {_shortcuts(records)}.", f"Machine: {_machine(records)}."]
-    return [*lines, *verification(records), *samples(records)]
+    return [*lines, f"Shortcuts on: {_shortcuts(records)}.", f"Machine: {_machine(records)}."]
 
 
 def verification(records: Iterable[Record]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Pictures from result files, in this order: throughput, images alive, scaling, roofline.
+"""Pictures from result files: first the paper, other programs and ours on one axis.
 
 Each has a module, whose `picture` describes it from the results that can fill it; None: none can.
-Runs of unlike machines never share a panel, and neither do measured and published numbers.
+Runs of unlike machines never share a panel.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Any
 
 from spdnn_cli.atomic import written_aside
 from spdnn_cli.errors import ResultError
-from spdnn_cli.report import peers
-from spdnn_cli.report.plots import alive, roofline, scaling, throughput
+from spdnn_cli.report.plots import alive, overview, roofline, scaling, throughput
 from spdnn_cli.report.plots.settings import own_settings
 from spdnn_cli.report.plots.sheet import Picture, sheet
 from spdnn_cli.results.store import Result
@@ -29,19 +28,13 @@ def pictures(results: Sequence[Result]) -> list[Picture]:
     Raises:
         ResultError: matplotlib is not installed.
     """
-    made = (
-        throughput.picture(results, peers.load()),
-        alive.picture(results),
-        scaling.picture(results),
-        roofline.picture(results),
-    )
+    modules = (overview, scaling, throughput, alive, roofline)
+    made = (module.picture(results) for module in modules)
     return [picture for picture in made if picture is not None]
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
     """Write one file with all pictures that the results can fill, SVG or PNG by its suffix.
-
-    Other programs' numbers are those of published.yaml (`peers.load`).
 
     Raises:
         ResultError: another suffix; matplotlib is not installed; nothing to draw.

@@ -13,12 +13,14 @@ from spdnn_cli.report.plots import captions
 from spdnn_cli.report.plots.labels import ROOM_FOR_NAMES, End, name_ends
 from spdnn_cli.report.plots.sheet import Panel, Picture
 from spdnn_cli.report.plots.style import INK, MUTED, TINY, axis_titles, powers
-from spdnn_cli.results import describe as runs
+from spdnn_cli.results.describe import configuration_of, problem_of
 from spdnn_cli.results.store import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+PLAINEST = "tiled"
+"""The paper's engine: it runs every layer of every live image."""
 SATURATED, RUNNING = "#007f5c", "#bd4f00"
 """Colours."""
 
@@ -55,9 +57,9 @@ def picture(results: Sequence[Result]) -> Picture | None:
     """
     groups: dict[tuple[int, str, str], list[Result]] = defaultdict(list)
     for result in captions.right(results):
-        if result.record["alive"]:
-            of = runs.problem_of(result.record)
-            groups[of.neurons, of.data, of.features_sha256].append(result)
+        if result.record.alive:
+            problem = problem_of(result.record)
+            groups[problem.neurons, problem.data, problem.features_sha256].append(result)
     if not groups:
         return None
     chosen = [(_plainest(some), some) for _, some in sorted(groups.items())]
@@ -79,7 +81,9 @@ def picture(results: Sequence[Result]) -> Picture | None:
 
 
 def _plainest(results: Sequence[Result]) -> Result:
-    """A traced run, else of most images, the deepest, of the paper's engine; the newest.
+    """A traced run, one that retires first; of most images, the deepest, of the paper's engine.
+
+    Of two alike the newest counts. A trace says of a run that retires which images had saturated.
 
     Of a network's first layers all runs tell the same, but for rounding. Streamed runs come last:
     they may repeat images.
@@ -87,10 +91,16 @@ def _plainest(results: Sequence[Result]) -> Result:
 
     def order(result: Result) -> tuple[object, ...]:
         record = result.record
-        traced, resident = record["lifetimes"] is not None, record["stream"] is None
-        folded = record["shortcuts"]["twins_folded"]
-        depth = len(record["alive"])
-        return traced, resident, record["images"], depth, record["engine"] == "tiled", not folded
+        traced = record.lifetimes_sha256 is not None
+        return (
+            traced and record.shortcuts.finished_images_retired,
+            traced,
+            record.stream is None,
+            record.images,
+            len(record.alive_by_layer),
+            record.engine == PLAINEST,
+            not record.shortcuts.twins_folded,
+        )
 
     return max(reversed(results), key=order)
 
@@ -99,28 +109,28 @@ def _lives(result: Result, results: Sequence[Result]) -> Lives:
     """The counts of one run, and where runs of the same images that retire them ended."""
     record = result.record
     ends = [
-        len(r.record["alive"])
+        len(r.record.alive_by_layer)
         for r in results
-        if r.record["images"] == record["images"]
-        and r.record["shortcuts"]["finished_images_retired"]
-        and len(r.record["alive"]) < r.record["layers"]
+        if r.record.images == record.images
+        and r.record.shortcuts.finished_images_retired
+        and len(r.record.alive_by_layer) < r.record.layers
     ]
     finished = min(ends) if ends else None
-    alive = np.array([record["images"], *record["alive"]])
-    if record["lifetimes"] is None:
+    alive = np.array([record.images, *record.alive_by_layer])
+    if record.lifetimes_sha256 is None:
         return Lives(alive, None, finished)
     lifetimes = result.lifetimes()
     survives = np.zeros(len(lifetimes), bool)
     survives[result.categories()] = True
     # A survivor that entered every layer had not saturated before the last one; nor after it, for
     # all that is known.
-    left = lifetimes[survives & (lifetimes < record["layers"])]
+    left = lifetimes[survives & (lifetimes < record.layers)]
     if len(left) == 0:
         return Lives(alive, None, finished)
     layers = np.arange(len(alive))
     dead = np.searchsorted(np.sort(lifetimes[~survives]), layers, side="right")
     saturated = np.searchsorted(np.sort(left), layers, side="right")
-    return Lives(record["images"] - dead, saturated, finished)
+    return Lives(record.images - dead, saturated, finished)
 
 
 # ---- how it is drawn
@@ -128,8 +138,8 @@ def _lives(result: Result, results: Sequence[Result]) -> Lives:
 
 def _panel(result: Result, lives: Lives) -> Panel:
     record = result.record
-    run = f"{runs.configuration(record)}, {record['layers']} layers, {captions.data(record)}"
-    note = f"{run}; {captions.device(record)}; {captions.note([result])}"
+    run = f"{configuration_of(record).label}, {record.layers} layers, {captions.data(record)}"
+    note = f"{run}; {captions.device(record)}; {captions.note([record])}"
 
     def draw_on(axes: Axes) -> None:
         lowest = 1.0 if lives.saturated is not None else max(1, lives.alive.min() / 4)
@@ -142,7 +152,7 @@ def _panel(result: Result, lives: Lives) -> Panel:
             _mark_finished(axes, lives.finished)
         name_ends(axes, _draw_lines(axes, lives))
 
-    title = f"{record['neurons']} neurons"
+    title = f"{record.neurons} neurons"
     return Panel(title, note, 1.7, draw_on, right=ROOM_FOR_NAMES)
 
 

@@ -13,14 +13,14 @@ from spdnn_cli.report.plots.style import PAPER, TINY
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LETTERS_OF_A_NAME, ROOM_FOR_NAMES = 18, 1.25
-"""A name at the end of a series has lines of so many letters, and needs so many inches."""
-LETTERS_BELOW_MARKS = 15
+CHARACTERS_OF_A_NAME, ROOM_FOR_NAMES = 18, 1.25
+"""A name at the end of a series has lines of so many characters, and needs so many inches."""
+CHARACTERS_BELOW_MARKS = 15
 """The same of a name below marks."""
 _LINE = TINY * 1.3 / 72
-_LETTER = TINY * 0.62 / 72
+_CHARACTER = TINY * 0.62 / 72
 _ASIDE = 0.09
-"""Height of a line, width of a letter, from a mark to its label: inches."""
+"""Height of a line, width of a character, from a mark to its label: inches."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class End:
 
 def name_ends(axes: Axes, ends: Sequence[End]) -> None:
     """Name series right of the axes, which have their final limits."""
-    names = ["\n".join(_lines(end.name, LETTERS_OF_A_NAME)) for end in ends]
+    names = ["\n".join(_lines(end.name, CHARACTERS_OF_A_NAME)) for end in ends]
     heights = [(1 + name.count("\n")) * _LINE + 0.03 for name in names]
     above = [_inches(axes, end.x, end.y)[1] for end in ends]
     _, height = _size(axes)
@@ -48,8 +48,8 @@ def name_ends(axes: Axes, ends: Sequence[End]) -> None:
         )  # fmt: skip
 
 
-def _lines(name: str, letters: int) -> list[str]:
-    return textwrap.wrap(name, letters, break_on_hyphens=False)
+def _lines(name: str, characters: int) -> list[str]:
+    return textwrap.wrap(name, characters, break_on_hyphens=False)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Placed:
         return left < its_right and its_left < right and abs(self.y - other.y) < 0.95 * _LINE
 
     def _ends(self) -> tuple[float, float]:
-        wide = len(self.label.text) * _LETTER
+        wide = len(self.label.text) * _CHARACTER
         return (self.x, self.x + wide) if self.side == "left" else (self.x - wide, self.x)
 
 
@@ -118,7 +118,7 @@ def _labels(axes: Axes, marks: Marks) -> list[_Label]:
     lowest = min(labels, key=lambda label: label.y)
     names = [
         _Label(lowest.x, lowest.y - line * _LINE, words, marks.colour, True)
-        for line, words in enumerate(_lines(marks.name, LETTERS_BELOW_MARKS), start=1)
+        for line, words in enumerate(_lines(marks.name, CHARACTERS_BELOW_MARKS), start=1)
     ]
     return labels + names
 
@@ -141,7 +141,7 @@ def _place(columns: Sequence[Sequence[_Label]], width: float, height: float) -> 
     taken, placed = 0.0, []
     for column, edge in zip(columns, edges, strict=True):
         left, right = min(label.x for label in column), max(label.x for label in column)
-        wide = _ASIDE + _LETTER * max(len(label.text) for label in column if not label.is_name)
+        wide = _ASIDE + _CHARACTER * max(len(label.text) for label in column if not label.is_name)
         if right + wide > edge and left - wide > taken:
             x, side, taken = left - _ASIDE, "right", right
         else:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OURS = {"svg.fonttype": "none", "svg.hashsalt": "spdnn"}
-"""Letters stay letters in an SVG: smaller, sharp, and found by a search. Names in it are no chance.
+"""Text stays text in an SVG: smaller, sharp, and found by a search. Names in it are no chance.
 """
 
 

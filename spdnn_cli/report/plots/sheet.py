@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANEL_WIDTH = 3.9
-"""Inches: letters of SMALL points still are legible where a phone shows a panel at full width."""
+"""Inches: text of SMALL points is still legible where a phone shows a panel at full width."""
 COLUMNS = 2
 """Panels beside each other on a sheet."""
 WIDTH = COLUMNS * PANEL_WIDTH
@@ -38,8 +38,8 @@ _GAP = 0.28
 """Between pictures."""
 _AXIS_TITLE = 0.26
 """Above the axes: room for the title of the vertical one."""
-_LETTER = {SMALL: 0.55, NORMAL: 0.63, LARGE: 0.63}
-"""Mean width of a letter over its size: the larger ones are bold."""
+_CHARACTER = {SMALL: 0.55, NORMAL: 0.63, LARGE: 0.63}
+"""Mean width of a character over its size: the larger ones are bold."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,27 @@ class Panel:
         note: of which machine, when, verified or not: below the title.
         height: of the axes, inches.
         draw: puts the data on the axes.
+        left: room left of the axes, for ticks and labels, inches.
         right: room right of the axes, for labels, inches.
         below: room below the axes, for ticks and labels, inches.
+        is_wide: whether it takes a whole line of a sheet.
     """
 
     title: str
     note: str
     height: float
     draw: Callable[[Axes], None]
+    left: float = LEFT
     right: float = 0.15
     below: float = 0.5
+    is_wide: bool = False
 
     @own_settings()
     def figure(self) -> Figure:
         """The axes as a figure of their own, without title and note, and no margin at the left."""
         height = _AXIS_TITLE + self.height + self.below
         figure = import_figure()(figsize=(PANEL_WIDTH - MARGIN, height), facecolor=PAPER)
-        _put_axes(figure, self, -MARGIN, height - _AXIS_TITLE)
+        _put_axes(figure, self, -MARGIN, height - _AXIS_TITLE, PANEL_WIDTH)
         return figure
 
 
@@ -116,10 +120,12 @@ class _Block:
 
 def _blocks(picture: Picture) -> list[_Block]:
     panels = picture.panels
-    rows = [_row(panels[k : k + COLUMNS]) for k in range(0, len(panels), COLUMNS)]
+    wide = [_row([panel], WIDTH) for panel in panels if panel.is_wide]
+    narrow = [panel for panel in panels if not panel.is_wide]
+    rows = [_row(narrow[k : k + COLUMNS], PANEL_WIDTH) for k in range(0, len(narrow), COLUMNS)]
     title = _paragraph(picture.title, LARGE, INK, before=MARGIN)
     notes = [_paragraph(note, SMALL, MUTED, before=0.05) for note in picture.notes]
-    return [title, *rows, *notes, _Block(_GAP, lambda figure, top: None)]
+    return [title, *wide, *rows, *notes, _Block(_GAP, lambda figure, top: None)]
 
 
 def _paragraph(words: str, size: float, colour: str, before: float) -> _Block:
@@ -131,10 +137,10 @@ def _paragraph(words: str, size: float, colour: str, before: float) -> _Block:
     return _Block(before + _height(lines, size), put)
 
 
-def _row(panels: Sequence[Panel]) -> _Block:
+def _row(panels: Sequence[Panel], width: float) -> _Block:
     """Panels beside each other: titles and notes on common lines, axes on a common base."""
-    titles = [_wrapped(panel.title, NORMAL, PANEL_WIDTH) for panel in panels]
-    notes = [_wrapped(panel.note, SMALL, PANEL_WIDTH) for panel in panels]
+    titles = [_wrapped(panel.title, NORMAL, width) for panel in panels]
+    notes = [_wrapped(panel.note, SMALL, width) for panel in panels]
     before = 0.14
     downs = [before + _height(lines, NORMAL) + 0.02 for lines in titles]
     heads = [down + _height(lines, SMALL) for down, lines in zip(downs, notes, strict=True)]
@@ -143,21 +149,21 @@ def _row(panels: Sequence[Panel]) -> _Block:
 
     def put(figure: Figure, top: float) -> None:
         for number, panel in enumerate(panels):
-            edge = number * PANEL_WIDTH
+            edge = number * width
             _write(figure, titles[number], edge + MARGIN, top - before, NORMAL, INK)
             _write(figure, notes[number], edge + MARGIN, top - downs[number], SMALL, MUTED)
-            _put_axes(figure, panel, edge, top - head - inside + panel.height)
+            _put_axes(figure, panel, edge, top - head - inside + panel.height, width)
 
     return _Block(head + inside + below, put)
 
 
-def _put_axes(figure: Figure, panel: Panel, edge: float, top: float) -> None:
+def _put_axes(figure: Figure, panel: Panel, edge: float, top: float, panel_width: float) -> None:
     """Draw a panel with its upper edge at `top` and its left one, labels included, at `edge`."""
     width, height = figure.get_size_inches()
-    inside = PANEL_WIDTH - LEFT - panel.right
+    inside = panel_width - panel.left - panel.right
     axes = figure.add_axes(
         (
-            (edge + LEFT) / width,
+            (edge + panel.left) / width,
             (top - panel.height) / height,
             inside / width,
             panel.height / height,
@@ -168,7 +174,7 @@ def _put_axes(figure: Figure, panel: Panel, edge: float, top: float) -> None:
 
 
 def _wrapped(words: str, size: float, width: float) -> list[str]:
-    return textwrap.wrap(words, int((width - 2 * MARGIN) * 72 / (size * _LETTER[size])))
+    return textwrap.wrap(words, int((width - 2 * MARGIN) * 72 / (size * _CHARACTER[size])))
 
 
 def _height(lines: Sequence[str], size: float) -> float:

@@ -1,19 +1,24 @@
-"""How pictures look: colours, marks, sizes of letters, and axes."""
+"""How pictures look: colours, marks, sizes of characters, and axes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+from spdnn_cli.engines.registry import ENGINES
+from spdnn_cli.report.cells import engine_entry
+from spdnn_cli.results.describe import Configuration
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TINY, SMALL, NORMAL, LARGE = 8.0, 8.5, 9.5, 12.5
-"""Sizes of letters, points."""
+"""Sizes of characters, points."""
 MARGIN, LEFT = 0.15, 0.8
-"""Inches left of all letters of a panel, and left of its axes."""
+"""Inches left of all text of a panel, and left of its axes."""
 
 INK, MUTED, LINES, PAPER = "#1a1c20", "#5b606b", "#d5d8de", "#ffffff"
 DARK = {
@@ -46,20 +51,8 @@ class Style:
         )
 
 
-ENGINE_STYLES = {
-    "folded": Style("#0072b2", "o"),
-    "cpu": Style("#0072b2", "o"),
-    "tiled": Style("#bd4f00", "s"),
-    "cpu-layered": Style("#bd4f00", "s"),
-    "cusparse": Style("#007f5c", "D"),
-    "baseline": Style("#a8487e", "v"),
-    "reference": Style("#6b6f78", "P"),
-}
-"""Colours after Okabe and Ito's palette for colour-blind readers
-(https://jfly.uni-koeln.de/color/), darkened for white paper, lightened for dark paper. An engine of
-a GPU and its likeness on a CPU share a style: they never share a panel."""
-SPARE_COLOUR, SPARE_MARKERS = "#8a6a00", ("^", "X", "<", ">", "*", "p", "h")
-"""Of engines that have no style, and of further series of one engine."""
+SPARE_MARKERS = ("^", "X", "<", ">", "*", "p", "h")
+"""Of engines without a mark of their own, and of further series of one engine."""
 OTHER_COLOURS = ("#0072b2", "#bd4f00", "#007f5c", "#a8487e", "#8a6a00", "#6b6f78")
 OTHER_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*")
 
@@ -72,11 +65,16 @@ def engine_styles(engines: Sequence[str]) -> list[Style]:
     spare = cycle(SPARE_MARKERS)
     styles: list[Style] = []
     for place, engine in enumerate(engines):
-        style = ENGINE_STYLES.get(engine)
-        if style is None or engine in engines[:place]:
-            style = Style(style.colour if style else SPARE_COLOUR, next(spare))
-        styles.append(style)
+        own = engine_entry(engine)
+        is_first = engine in ENGINES and engine not in engines[:place]
+        styles.append(Style(own.colour, own.marker if is_first else next(spare)))
     return styles
+
+
+def styles_of(configurations: Sequence[Configuration]) -> dict[Configuration, Style]:
+    """A style for each configuration of a picture."""
+    styles = engine_styles([configuration.engine for configuration in configurations])
+    return dict(zip(configurations, styles, strict=True))
 
 
 def other_styles(names: Iterable[str]) -> dict[str, Style]:
@@ -115,10 +113,16 @@ def height_of(axes: Axes) -> float:
 
 
 def powers(axis: Any) -> None:
-    """Ticks of a logarithmic axis at powers of ten, written out: 0.1, 1, 10, 1,000."""
+    """Ticks of a logarithmic axis at powers of ten, written out: 0.1, 1, 10, 1,000.
+
+    Where less than two of them lie in view, at 2 and 5 times a power, too.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(numticks=12))
+    low, high = axis.get_view_interval()
+    inside = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    subs = (1.0,) if inside >= 2 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 
@@ -130,10 +134,3 @@ def number(value: float) -> str:
     if abs(value) >= 100:
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.0e}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a label: three digits, in s, ms or µs."""
-    from matplotlib.ticker import EngFormatter
-
-    return str(EngFormatter("s", sep="\u00a0")(float(f"{seconds:.3g}")))
