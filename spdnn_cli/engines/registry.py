@@ -235,7 +235,8 @@ def _class_in_file(file: Path, class_name: str) -> Any:
     if not file.is_file():
         raise EngineError("there is no such file", path=file, hint="Name it: FILE.py:Class.")
     spec = importlib.util.spec_from_file_location(f"spdnn_engine_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -25,7 +25,7 @@ import numpy as np
 
 from spdnn_cli import nvidia
 from spdnn_cli.children import safe_imports
-from spdnn_cli.errors import SpdnnError, WorkerError
+from spdnn_cli.errors import SpdnnError, WorkerError, explained
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rank import Outcome, work
 
