@@ -86,7 +86,8 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
     for option in command.params:
         record = option.get_help_record(context) if isinstance(option, click.Option) else None
         if record is not None:
-            yield wrapped(f"- `{record[0]}`: {record[1]}", indent="  ")
+            names = record[0].replace(" RANGE", "")
+            yield wrapped(f"- `{names}`: {record[1]}", indent="  ")
 
 
 # ---- docs/api.md
