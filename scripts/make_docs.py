@@ -102,6 +102,7 @@ def api_page() -> str:
     parts = [
         "# Python API",
         f"{MADE} The commands use the same functions and classes.",
+        *_docstring(spdnn_cli),
         *map(_api_entry, spdnn_cli.__all__),
     ]
     return "\n\n".join(parts) + "\n"
