@@ -23,7 +23,7 @@ from spdnn_cli.engines.cuda.tile import TileShape, Tiling
 from spdnn_cli.engines.cuda.tiled import TiledEngine
 from spdnn_cli.engines.protocol import EngineOptions, Inference, Shortcuts
 from spdnn_cli.engines.registry import ENGINES, create
-from spdnn_cli.errors import DeviceError, EngineError
+from spdnn_cli.errors import DeviceError
 from spdnn_cli.network.fold import make_network
 from spdnn_cli.network.layers import Features, Layer, Network
 from spdnn_cli.problem import YMAX

@@ -1,7 +1,4 @@
-"""The pages for readers: their commands parse, their links lead somewhere, their example runs.
-
-docs/cli.md is made from the commands themselves: `python tests/test_docs.py` writes it.
-"""
+"""The pages for readers: generated ones are up to date, commands parse, links lead to files."""
 
 from __future__ import annotations
 
@@ -9,99 +6,75 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
-from inspect import cleandoc
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
-from helpers.pages import PAGES, ROOT, blocks
+from click.testing import CliRunner
+from helpers.pages import PAGES, README, ROOT, blocks, commands, links, named
 
 from spdnn_cli.cli import cli
+from spdnn_cli.engines.registry import ENGINES
 
-COMMAND_PAGE = ROOT / "docs" / "cli.md"
-
-LINK = re.compile(r"\]\(([^)\s]+)\)")
-
-
-# ---- the command reference
+DOCS = ROOT / "docs"
+OWN_PACKAGES = sorted(p.parent.name for p in (ROOT / "spdnn_cli").glob("*/__init__.py"))
 
 
-def render() -> str:
-    """The page of all commands with their options, as Click knows them."""
-    parts = [
-        "# Commands",
-        "`python tests/test_docs.py` makes this page from the program. Every command has `--help`.",
-        *_section(cli, None, "spdnn"),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _section(command: click.Command, parent: click.Context | None, name: str) -> list[str]:
-    """A command, and after it those that it is a group of."""
-    context = click.Context(command, parent, name, **command.context_settings)
-    parts = [f"## {context.command_path}", *_describe(command, context)]
-    if isinstance(command, click.Group):
-        for child in command.list_commands(context):
-            parts += _section(command.commands[child], context, child)
-    return parts
-
-
-def _describe(command: click.Command, context: click.Context) -> list[str]:
-    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    paragraphs = [_paragraph(text) for text in cleandoc(command.help or "").split("\n\n")]
-    return [f"    {usage}", *paragraphs, "\n".join(_options(command, context))]
-
-
-def _paragraph(text: str) -> str:
-    """One paragraph of a docstring; Click marks those that are not to be wrapped with a \\b."""
-    if text.startswith("\b\n"):
-        return textwrap.indent(textwrap.dedent(text.removeprefix("\b\n")), "    ")
-    return _wrapped(text)
-
-
-def _options(command: click.Command, context: click.Context) -> list[str]:
-    lines = []
-    for option in command.params:
-        record = option.get_help_record(context) if isinstance(option, click.Option) else None
-        if record is not None:
-            lines.append(_wrapped(f"- `{record[0]}`: {record[1]}", indent="  "))
-    return lines
-
-
-def _wrapped(text: str, indent: str = "") -> str:
-    words = " ".join(text.split())
-    return textwrap.fill(
-        words, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+def test_generated_pages_are_up_to_date() -> None:
+    script = ROOT / "scripts" / "make_docs.py"
+    done = subprocess.run(
+        [sys.executable, script, "--check"], capture_output=True, text=True, check=False
     )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_command_page_is_what_the_commands_are() -> None:
-    assert COMMAND_PAGE.read_text(encoding="utf-8") == render(), (
-        "docs/cli.md is behind the program: run `python tests/test_docs.py`"
-    )
+# ---- links
 
 
-# ---- what the pages say
-
-
-def spdnn_commands(page: Path) -> list[list[str]]:
-    """The words after `spdnn` of each such command in the shell blocks of a page."""
-    lines = [line for code in blocks(page, "sh") for line in code.splitlines()]
-    commands = [part for line in lines for part in line.split("&&")]
-    words = [shlex.split(command, comments=True) for command in commands]
-    return [command[1:] for command in words if command[:1] == ["spdnn"]]
-
-
-def test_readme_shows_commands() -> None:
-    assert ["infer"] in spdnn_commands(ROOT / "README.md")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_relative_links_lead_to_files(page: Path) -> None:
-    targets = [target.split("#")[0] for target in LINK.findall(page.read_text(encoding="utf-8"))]
-    local = [target for target in targets if target and "://" not in target]
-    assert [target for target in local if not (page.parent / target).exists()] == []
+    assert [link for link in links(page) if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_on_the_map() -> None:
+    """docs/README.md leads to each page of docs/; docs/notes/README.md to each note."""
+    for folder in (DOCS, DOCS / "notes"):
+        start = folder / "README.md"
+        pages = {page.name for page in folder.glob("*.md")} - {start.name}
+        assert pages - set(links(start)) == set()
+
+
+def test_readme_leads_to_the_map() -> None:
+    assert "docs/README.md" in links(README)
+
+
+# ---- what the pages say of the program
+
+
+def test_every_engine_is_in_the_table_with_its_device() -> None:
+    section = README.read_text(encoding="utf-8").split("\n## Engines\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \|", section, re.MULTILINE)
+    assert sorted(rows) == sorted((name, entry.device) for name, entry in ENGINES.items())
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    (layout, *_) = blocks(DOCS / "architecture.md", "text")
+    picture = (DOCS / "architecture.svg").read_text(encoding="utf-8")
+    assert [name for name in OWN_PACKAGES if f"  {name}/" not in layout] == []
+    assert [name for name in OWN_PACKAGES if f">{name}<" not in picture] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_modules_that_a_page_names_are_there(page: Path) -> None:
+    """`folder/module.py`, from the root or from a package; CHANGELOG and notes tell of old ones."""
+    if page.name == "CHANGELOG.md" or page.parent.name == "notes":
+        return
+    text = page.read_text(encoding="utf-8")
+    places = set(re.findall(r"`([\w/]+/\w+\.(?:py|cu|cuh|yaml))`", text))
+    roots = (ROOT, ROOT / "spdnn_cli")
+    absent = [place for place in places if not any((root / place).exists() for root in roots)]
+    assert absent == []
 
 
 def test_network_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
@@ -111,9 +84,9 @@ def test_network_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
 
-    page = ROOT / "docs" / "datasets.md"
+    page = DOCS / "datasets.md"
     (example,) = blocks(page, "python")
-    infer, verify = spdnn_commands(page)
+    infer, verify = commands(page)[:2]
     assert infer == ["infer", "--dataset", "own.h5"]
     assert verify == ["verify", "--reference"]
 
@@ -122,5 +95,58 @@ def test_network_of_ones_own_runs_as_shown(tmp_path: Path) -> None:
     succeeds("-m", "spdnn_cli", *verify)
 
 
-if __name__ == "__main__":
-    COMMAND_PAGE.write_text(render(), encoding="utf-8")
+# ---- the commands of the pages
+
+
+@pytest.fixture
+def parses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], str | None]:
+    """What Click says against the words after `spdnn`; None: nothing. Nothing is run."""
+
+    def idle(command: click.Command) -> None:
+        monkeypatch.setattr(command, "callback", lambda *words, **options: None)
+        for option in command.params:
+            if option.name == "engine":  # it wants a file that exists
+                monkeypatch.setattr(option, "callback", None)
+        for child in getattr(command, "commands", {}).values():
+            idle(child)
+
+    def parse(words: list[str]) -> str | None:
+        if words[:2] == ["report", "compare"]:  # it wants files that exist
+            words = [*words[:2], *(str(tmp_path) if w[0] != "-" else w for w in words[2:])]
+        done = CliRunner().invoke(cli, words)
+        return None if done.exit_code == 0 else f"spdnn {shlex.join(words)}: {done.output}"
+
+    idle(cli)
+    return parse
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_parse_with_their_subcommands(
+    page: Path, parses: Callable[[list[str]], str | None]
+) -> None:
+    assert [wrong for words in commands(page) if (wrong := parses(words)) is not None] == []
+
+
+def test_readme_shows_commands() -> None:
+    assert ["infer"] in commands(README)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["report kernel", "report kernels --plot x.svg", "report compare a", "infer --gpu 4", "bensch"],
+)
+def test_a_wrong_command_does_not_parse(
+    words: str, parses: Callable[[list[str]], str | None]
+) -> None:
+    assert parses(words.split()) is not None
+
+
+def test_commands_in_text_and_after_a_launcher_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```sh\npip install spdnn && .venv/bin/spdnn infer  # spdnn x\n"
+        ".venv/bin/pip install spdnn\n"
+        "mpiexec -n 8 \\\n  spdnn infer --gpus 2\n```\n```python\nspdnn\n```\n"
+        "`spdnn\nreport kernels`, `spdnn report ...`, `spdnn`\n"
+    )
+    assert commands(page) == [["infer"], ["infer", "--gpus", "2"], ["report", "kernels"]]

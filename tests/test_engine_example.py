@@ -1,47 +1,65 @@
-"""The engine of docs/engines.md, taken from there: registered, and compared with `reference`."""
+"""The engine of docs/engines.md, taken from there: named by its file, and by an entry point."""
 
 from __future__ import annotations
 
+import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from helpers.pages import ROOT, blocks
 from hypothesis import given
 from networks import YMAX, network_of, plain_run, problems
-from test_docs import ROOT, blocks
 
-from spdnn_cli import engines
 from spdnn_cli.challenge.digits import synthetic_features
 from spdnn_cli.challenge.radixnet import official_layers
+from spdnn_cli.cli import cli
 from spdnn_cli.engines import registry
 from spdnn_cli.engines.protocol import EngineOptions, Inference
-from spdnn_cli.engines.registry import EngineEntry, create
+from spdnn_cli.engines.registry import create, find
 from spdnn_cli.network.dataset import write_dataset
 from spdnn_cli.network.fold import make_network
 from spdnn_cli.network.layers import Features, Layer, Network
-from spdnn_cli.run.measure import RunOptions
-from spdnn_cli.run.measure import run as measured_run
-from spdnn_cli.workspace import Workspace
 
 NEURONS, DEPTH, IMAGES = 1024, 12, 300
 """Two blocks of the challenge's network, and synthetic digits, most of which die on the way."""
+PAGE = ROOT / "docs" / "engines.md"
+INFER = re.compile(r"--engine (\w+)\.py:(\w+)")
 
 
-@pytest.fixture(scope="module")
-def name(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The example's name; it is registered as the page says, and its file is among the engines."""
-    module, entry = blocks(ROOT / "docs" / "engines.md", "python")
-    ((name, where),) = eval(f"{{{entry}}}", {"EngineEntry": EngineEntry}).items()
-    folder = tmp_path_factory.mktemp("engines")
-    (folder / f"{where.module}.py").write_text(module, encoding="utf-8")
+@pytest.fixture(scope="module", params=["file", "entry point"])
+def name(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The example's name: `FILE.py:Class`; or that of the entry point, in an installed package."""
+    (module,), (entry_point,) = blocks(PAGE, "python"), blocks(PAGE, "toml")
+    shown = INFER.search("\n".join(blocks(PAGE, "sh")))
+    assert shown is not None
+    stem, class_name = shown.groups()
+    folder = tmp_path_factory.mktemp("engine")
+    (folder / f"{stem}.py").write_text(module, encoding="utf-8")
+    if request.param == "file":
+        yield f"{folder / stem}.py:{class_name}"
+        return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "__path__", [str(folder), *engines.__path__])
-        patch.setitem(registry.ENGINES, name, where)
-        yield name
-    sys.modules.pop(f"spdnn_cli.engines.{where.module}", None)
+        _install(folder, entry_point)
+        patch.syspath_prepend(folder)
+        registry._installed.cache_clear()
+        yield entry_point.splitlines()[1].split(" = ")[0]
+    registry._installed.cache_clear()
+
+
+def _install(folder: Path, entry_point: str) -> None:
+    """What an installer writes for these lines of a pyproject.toml."""
+    heading, line = entry_point.splitlines()
+    group = re.fullmatch(r'\[project\.entry-points\."([\w.]+)"\]', heading)
+    assert group is not None
+    about = folder / "own_engines-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: own-engines\nVersion: 1.0\n")
+    target = line.replace('"', "")
+    (about / "entry_points.txt").write_text(f"[{group[1]}]\n{target}\n")
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +72,6 @@ def digits() -> Features:
     return Features(synthetic_features(NEURONS, IMAGES, 1), NEURONS)
 
 
-def test_places_that_name_an_engine_are_there() -> None:
-    """Each `NAME` in `path` of the page."""
-    page = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
-    places = re.findall(r"`(\w+)` in\s`([\w/]+\.py)`", page)
-    assert len(places) >= 8
-    absent = [
-        (name, path)
-        for name, path in places
-        if not re.search(rf"^(def )?{name}\b", (ROOT / path).read_text("utf-8"), re.MULTILINE)
-    ]
-    assert absent == []
-
-
 def run(name: str, network: Network, features: Features) -> Inference:
     engine = create(name, EngineOptions())
     engine.prepare(network)
@@ -74,13 +79,19 @@ def run(name: str, network: Network, features: Features) -> Inference:
     return engine.infer()
 
 
+def test_its_entry_is_made_from_its_class(name: str) -> None:
+    entry = find(name)
+    assert (entry.name, entry.device) == (name, "cpu")
+    assert entry.summary == "SciPy, float32, all images at once"
+
+
 def test_it_agrees_with_the_reference(name: str, network: Network, digits: Features) -> None:
-    found, wanted = run(name, network, digits), run("reference", network, digits)
-    assert 0 < len(wanted.categories) < IMAGES
-    np.testing.assert_array_equal(found.categories, wanted.categories)
-    assert found.categories.dtype == np.int32
-    assert found.executed_edges == wanted.executed_edges
-    assert found.alive == wanted.alive
+    own, expected = run(name, network, digits), run("reference", network, digits)
+    assert 0 < len(expected.categories) < IMAGES
+    np.testing.assert_array_equal(own.categories, expected.categories)
+    assert own.categories.dtype == np.int32
+    assert own.executed_edges == expected.executed_edges
+    assert own.alive == expected.alive
 
 
 @given(problem=problems(exact=True))
@@ -88,9 +99,9 @@ def test_it_takes_any_network(name: str, problem: tuple[list[Layer], Features]) 
     layers, features = problem
     alive = plain_run(layers, features.values(0, features.images))
     network = network_of(layers)
-    found, wanted = run(name, network, features), run("reference", network, features)
-    assert found.categories.tolist() == np.flatnonzero(alive[-1]).tolist()
-    assert (found.executed_edges, found.alive) == (wanted.executed_edges, wanted.alive)
+    own, expected = run(name, network, features), run("reference", network, features)
+    assert own.categories.tolist() == np.flatnonzero(alive[-1]).tolist()
+    assert (own.executed_edges, own.alive) == (expected.executed_edges, expected.alive)
 
 
 def test_it_runs_again_and_takes_other_images(
@@ -99,26 +110,21 @@ def test_it_runs_again_and_takes_other_images(
     engine = create(name, EngineOptions())
     engine.prepare(network)
     for first, last in ((0, IMAGES), (100, 250)):
-        some = Features(digits.array[first:last], NEURONS)
-        wanted = run("reference", network, some).categories.tolist()
-        engine.upload(some)
-        assert wanted
-        assert [engine.infer().categories.tolist() for _ in range(2)] == [wanted] * 2
+        part = Features(digits.array[first:last], NEURONS)
+        expected = run("reference", network, part).categories.tolist()
+        engine.upload(part)
+        assert expected
+        assert [engine.infer().categories.tolist() for _ in range(2)] == [expected] * 2
 
 
-def test_a_whole_run_measures_it(
-    name: str, network: Network, digits: Features, tmp_path: Path
-) -> None:
-    """As `spdnn infer` runs it, from a dataset file to a record; its stages are booked."""
-    written = write_dataset(
-        tmp_path / "own.h5", digits, enumerate(network.layers), DEPTH, YMAX, {"source": "own"}
-    )
-    workspace = Workspace(tmp_path, tmp_path / "results")
-    measured = measured_run(
-        workspace, lambda: written, RunOptions(engine=name, device="cpu", repeat=2)
-    )
-    assert measured is not None
-    record = measured.record
+def test_the_command_runs_it(name: str, network: Network, digits: Features, tmp_path: Path) -> None:
+    """From a dataset file to a record; its stages are booked."""
+    file = tmp_path / "own.h5"
+    write_dataset(file, digits, enumerate(network.layers), DEPTH, YMAX, {"source": "own"})
+    folders = ["--data-dir", str(tmp_path), "--results-dir", str(tmp_path / "results")]
+    words = ["infer", "--dataset", str(file), "--engine", name, "--repeat", "2", "--format", "json"]
+    done = CliRunner().invoke(cli, [*folders, *words], catch_exceptions=False)
+    record = json.loads(done.stdout)
     assert (record["engine"], record["device"]) == (name, "cpu")
     assert record["shortcuts"] == {
         "dead_images_dropped": True,
@@ -126,6 +132,22 @@ def test_a_whole_run_measures_it(
         "finished_images_retired": False,
     }
     assert all(record["timings_s"][stage] > 0 for stage in ("read", "prepare", "upload"))
-    wanted = run("reference", network, digits)
-    assert measured.categories.tolist() == wanted.categories.tolist()
-    assert record["executed_edges"] == wanted.executed_edges
+    expected = run("reference", network, digits)
+    assert record["survivors"] == len(expected.categories)
+    assert record["executed_edges"] == expected.executed_edges
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has no class 'ScipyEngine'"),
+        ("class ScipyEngine: pass", "does not say where it runs"),
+        ("import no_such_module", "cannot be imported (ModuleNotFoundError"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(cli, ["infer", "--engine", f"{file}:ScipyEngine"])
+    assert done.exit_code == 2
+    assert words in " ".join(done.stderr.split())

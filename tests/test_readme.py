@@ -1,33 +1,23 @@
-"""README's results are those of the published results; the commands of all pages parse."""
+"""README's results are those of the published results."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import re
-import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import click
 import pytest
-from click.testing import CliRunner
-from helpers.pages import FENCED, PAGES, ROOT, blocks
+from helpers.pages import README, ROOT
 from helpers.records import MACHINE, OFFICIAL, STREAM, UNVERIFIED, WRONG, made
 
 from spdnn_cli import problem
-from spdnn_cli.cli import cli
-from spdnn_cli.engines.registry import ENGINES
 from spdnn_cli.report import published
 from spdnn_cli.results.store import Result
 
-README = ROOT / "README.md"
 NAMES = ("folded", "folded --no-retire", "tiled", "cusparse", "baseline")
 PROBLEMS = [(neurons, layers) for neurons in problem.NEURONS for layers in problem.LAYERS]
-
-FENCED_TEXT = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 # ---- README's results
@@ -159,105 +149,3 @@ def test_other_programs_have_a_machine_and_a_source_with_its_address(script: Any
     for program, machine, source, *_ in rows:
         address = source.rpartition("](")[2].rstrip(")")
         assert (program, machine, address) in known
-
-
-# ---- what else README names
-
-
-def section(title: str) -> str:
-    """The text of README below a heading."""
-    return README.read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def test_every_module_is_in_the_layout() -> None:
-    (layout,) = FENCED_TEXT.findall(section("How it works"))
-    named = re.findall(r"(?<![\w/.])(\w+(?:\.py|/))(?=\s)", layout)
-    package = ROOT / "spdnn_cli"
-    there = [path.name for path in package.glob("*.py") if not path.name.startswith("__")]
-    there += [f"{path.parent.name}/" for path in package.glob("*/__init__.py")]
-    assert sorted(named) == sorted([*there, "kernels/"])
-
-
-def test_every_engine_is_in_the_table_with_its_device() -> None:
-    rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \|", section("Engines"), re.MULTILINE)
-    assert sorted(rows) == sorted((name, entry.device) for name, entry in ENGINES.items())
-
-
-def test_every_page_is_where_to_go_next() -> None:
-    linked = re.findall(r"\]\((docs/.*?\.md)\)", section("Where to go next"))
-    pages = [page.relative_to(ROOT).as_posix() for page in PAGES if page.parent.name == "docs"]
-    assert set(pages) <= set(linked)
-    assert len(linked) == len(set(linked))
-
-
-# ---- the commands of the pages
-
-ELSEWHERE = ("pip", "git", "cd", "docker")
-"""After these the word spdnn is no command."""
-
-
-INLINE = re.compile(r"`(spdnn\s[^`]+)`")
-PLACEHOLDERS = ("...", "…")
-
-
-def commands(page: Path) -> list[list[str]]:
-    """The words after `spdnn` of each command in a page's text and shell blocks."""
-    text = FENCED.sub("", page.read_text(encoding="utf-8"))
-    inline = [code for code in INLINE.findall(text) if not code.endswith(PLACEHOLDERS)]
-    lines = [line for code in blocks(page, "sh") for line in code.replace("\\\n", " ").splitlines()]
-    parts = [
-        shlex.split(part, comments=True)
-        for line in [*lines, *inline]
-        for part in re.split(r"&&|;", line)
-    ]
-    return [
-        words[words.index("spdnn") + 1 :]
-        for words in parts
-        if "spdnn" in words and words[0] not in ELSEWHERE
-    ]
-
-
-@pytest.fixture
-def parses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], str | None]:
-    """What Click says against the words after `spdnn`; None: nothing. Nothing is run."""
-
-    def idle(command: click.Command) -> None:
-        monkeypatch.setattr(command, "callback", lambda *words, **options: None)
-        for child in getattr(command, "commands", {}).values():
-            idle(child)
-
-    def parse(words: list[str]) -> str | None:
-        if words[:2] == ["report", "compare"]:  # it wants files that exist
-            words = [*words[:2], *(str(tmp_path) if w[0] != "-" else w for w in words[2:])]
-        done = CliRunner().invoke(cli, words)
-        return None if done.exit_code == 0 else f"spdnn {shlex.join(words)}: {done.output}"
-
-    idle(cli)
-    return parse
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_parse_with_their_subcommands(
-    page: Path, parses: Callable[[list[str]], str | None]
-) -> None:
-    assert [wrong for words in commands(page) if (wrong := parses(words)) is not None] == []
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["report kernel", "report kernels --plot x.svg", "report compare a", "infer --gpu 4", "bensch"],
-)
-def test_a_wrong_command_does_not_parse(
-    words: str, parses: Callable[[list[str]], str | None]
-) -> None:
-    assert parses(words.split()) is not None
-
-
-def test_commands_in_text_and_after_a_launcher_are_found(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(
-        "```sh\npip install spdnn && spdnn infer  # spdnn x\n"
-        "mpiexec -n 8 \\\n  spdnn infer --gpus 2\n```\n```python\nspdnn\n```\n"
-        "`spdnn\nreport kernels`, `spdnn report ...`, `spdnn`\n"
-    )
-    assert commands(page) == [["infer"], ["infer", "--gpus", "2"], ["report", "kernels"]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from spdnn_cli.engines.registry import ENGINES, find, on_device
 from spdnn_cli.errors import EngineError
 from spdnn_cli.network.layers import Network
+from spdnn_cli.results.record import Device
 
 MOST_FOLDED_SHARE = 0.5
 """`auto` folds where the cores keep no more than this share of the edges."""
@@ -19,15 +20,15 @@ class Choice:
     """The engine that runs, on which device, and why; and why not on a GPU that is there."""
 
     engine: str
-    device: str
+    device: Device
     reason: str
     no_gpu: str | None = None
 
 
 def choose(
     name: str,
-    device: str | None,
-    best_device: str,
+    device: Device | None,
+    best_device: Device,
     network: Network,
     no_gpu: str | None = None,
 ) -> Choice:
@@ -57,7 +58,7 @@ def choose(
     return Choice(name, entry.device, "asked for")
 
 
-def _best(device: str, network: Network) -> Choice:
+def _best(device: Device, network: Network) -> Choice:
     first = network.layers[: min(2, network.depth)]
     share = sum(layer.core.edges for layer in first) / max(1, sum(layer.edges for layer in first))
     left = f"{share:.1%} of the first layers' edges are left"

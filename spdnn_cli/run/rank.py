@@ -25,6 +25,7 @@ from spdnn_cli.errors import DeviceError, EngineError, VerificationError
 from spdnn_cli.network.dataset import Dataset, open_dataset
 from spdnn_cli.network.layers import Features, Int64, Network
 from spdnn_cli.partition import share
+from spdnn_cli.results.record import Device
 from spdnn_cli.run.choices import KeptChoices, choices_file
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rebalance import ExchangingGroup, MoveReport, Rebalanced
@@ -224,7 +225,7 @@ def work(
     )
 
 
-def _best_device(group: Group, options: RunOptions) -> tuple[str, str | None]:
+def _best_device(group: Group, options: RunOptions) -> tuple[Device, str | None]:
     """The best device that is present; and why that is not the GPU that is.
 
     A rank among many does not ask CUDA itself: all ranks are to run on the same kind of device.

@@ -40,7 +40,9 @@ from spdnn_cli.results.record import (
 )
 from spdnn_cli.results.store import Lifetimes, categories_sha256
 from spdnn_cli.run.options import RunOptions
-from spdnn_cli.run.rank import MoveReport, Outcome, StreamReport
+from spdnn_cli.run.rank import Outcome
+from spdnn_cli.run.rebalance import MoveReport
+from spdnn_cli.run.stream import StreamReport
 from spdnn_cli.sources import sources_sha256
 from spdnn_cli.workspace import Workspace
 

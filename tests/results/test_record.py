@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -27,14 +28,23 @@ def test_a_record_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["launch"].pop("workers"), r"missing required field `workers` - at `\$.launch`"),
+        (
+            lambda d: d["launch"].pop("workers"),
+            r"missing required field `workers` - at `\$.launch`",
+        ),
         (lambda d: d.update(neurons="many"), r"Expected `int`, got `str` - at `\$.neurons`"),
         (lambda d: d.update(wobble=1), "unknown field `wobble`"),
         (lambda d: d["timings_s"]["infer"].update(samples=[]), r"length >= 1.*\$.timings_s.infer"),
         (lambda d: d["verification"].update(status="maybe"), r"'maybe' - at `\$.verification.stat"),
         (lambda d: d.update(layers=0), r"`int` >= 1 - at `\$.layers`"),
-        (lambda d: d.update(schema_version=2), r"schema version 2; this program reads 3. Run it ag"),
-        (lambda d: d.update(schema_version=4), r"schema version 4; this program reads 3. Update sp"),
+        (
+            lambda d: d.update(schema_version=2),
+            r"schema version 2; this program reads 3. Run it ag",
+        ),
+        (
+            lambda d: d.update(schema_version=4),
+            r"schema version 4; this program reads 3. Update sp",
+        ),
         (lambda d: d.pop("schema_version"), "missing required field `schema_version`"),
     ],
 )
@@ -55,4 +65,4 @@ def test_what_is_no_record(text: str) -> None:
 def test_alive_is_stored_by_stretches(alive: list[int]) -> None:
     stretches = alive_stretches(alive)
     assert [images for images, layers in stretches for _ in range(layers)] == alive
-    assert all(one[0] != other[0] for one, other in zip(stretches, stretches[1:], strict=False))
+    assert all(one[0] != other[0] for one, other in itertools.pairwise(stretches))

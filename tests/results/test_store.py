@@ -139,9 +139,7 @@ def damaged(path: Path, name: str) -> Path:
         ("latin.json", b"\xff\xfe"),
     ],
 )
-def test_what_is_no_result_is_named_and_left_out(
-    tmp_path: Path, name: str, content: bytes
-) -> None:
+def test_what_is_no_result_is_named_and_left_out(tmp_path: Path, name: str, content: bytes) -> None:
     warnings: list[str] = []
     store = Store(tmp_path, warnings.append)
     result = saved(store)
@@ -179,7 +177,7 @@ def test_a_damaged_list(tmp_path: Path) -> None:
 def test_a_file_of_several(tmp_path: Path) -> None:
     store = Store(tmp_path)
     kept = store.keep([saved(store), saved(store)])
-    with pytest.raises(ResultError, match="holds 2 results. Name one: spdnn results lists them"):
+    with pytest.raises(ResultError, match=r"holds 2 results\. Name one: spdnn results lists them"):
         only(kept[0].path)
     file = tmp_path / "bad.jsonl"
     file.write_text(encode(kept[0].record) + "\n{}\n")
