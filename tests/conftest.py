@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.places import ROOT, official
 from hypothesis import settings
 
 # The first example compiles kernels, so no example has a deadline.
@@ -22,11 +23,8 @@ for name in ("SPDNN_DATA_DIR", "SPDNN_RESULTS_DIR"):
 
 @pytest.fixture(scope="session")
 def challenge() -> Path:
-    """The folder with MNIST and the official categories, beside the repository."""
-    folder = Path(__file__).parents[2] / "shared" / "challenge"
-    if not folder.is_dir():
-        pytest.skip(f"no official data: {folder} is missing")
-    return folder
+    """The folder with MNIST and the official categories."""
+    return official()
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def with_gpus(tmp_path: Path) -> Callable[..., dict[str, str]]:
     JSON, as tests/stand_ins/pynvml.py reads it, in place of that; `cupy` is the source of a module,
     None: CuPy is not installed.
     """
-    stand_ins = Path(__file__).parent / "stand_ins"
+    stand_ins = ROOT / "tests" / "stand_ins"
 
     def environment(
         present: int = 0, driver: dict[str, Any] | None = None, cupy: str | None = ""
@@ -50,7 +48,7 @@ def with_gpus(tmp_path: Path) -> Callable[..., dict[str, str]]:
             folder.mkdir()
             (folder / "cupy.py").write_text(cupy)
             paths.append(str(folder))
-        paths += [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        paths += [str(ROOT), os.environ.get("PYTHONPATH", "")]
         kept = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
         return kept | {"PYTHONPATH": os.pathsep.join(paths), "STAND_IN_NVML": json.dumps(told)}
 

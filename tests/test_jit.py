@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 
 NOWHERE = "/dev/null/nowhere"
 PROGRAM = """
@@ -49,7 +50,7 @@ def run(program: Path, data_dir: str | Path, *words: str, **settings: str) -> tu
     """Run it without a home; returns what it wrote to stdout and stderr."""
     unset = {"NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "TMPDIR"}
     environment = {name: value for name, value in os.environ.items() if name not in unset}
-    root = str(Path(__file__).parents[1])
+    root = str(ROOT)
     environment |= {"HOME": NOWHERE, "PYTHONPATH": root, **settings}
     command = [sys.executable, str(program), str(data_dir), *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -132,8 +133,7 @@ def test_a_compiler_that_is_switched_off(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "spdnn_cli", "infer", "--images", "10"],
             cwd=folder,
-            env=os.environ
-            | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
             check=False,

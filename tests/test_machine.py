@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import bit_features, layer_of
+from helpers.networks import bit_features, layer_of
 
 from spdnn_cli import cores, machine
 from spdnn_cli.network.dataset import write_dataset

@@ -6,7 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from helpers.places import ROOT
+
 README = ROOT / "README.md"
 PAGES = sorted(
     page

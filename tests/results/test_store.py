@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from helpers.places import ROOT
 from helpers.records import made
 
 from spdnn_cli.errors import ResultError
@@ -186,7 +187,7 @@ def test_a_file_of_several(tmp_path: Path) -> None:
 
 
 def test_files_are_tracked_by_git_only_when_kept(tmp_path: Path) -> None:
-    ignored = (Path(__file__).parents[2] / ".gitignore").read_text().splitlines()
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert "results/local/" in ignored
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / ".gitignore").write_text("results/local/\n")
