@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,13 +15,15 @@ from spdnn_cli.engines.protocol import LayerProgress
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
 from spdnn_cli.results.record import Launcher, Record, Status, Verification
-from spdnn_cli.results.store import Lifetimes
 from spdnn_cli.run import mpi, processes
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rank import Alone, Outcome, work
 from spdnn_cli.run.summary import joined, lifetimes_of, make_record
 from spdnn_cli.run.truth import Truth, known_truth, verification
 from spdnn_cli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from spdnn_cli.results.store import Lifetimes
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -38,13 +38,16 @@ from spdnn_cli.results.record import (
     Worker,
     alive_stretches,
 )
-from spdnn_cli.results.store import Lifetimes, categories_sha256
+from spdnn_cli.results.store import categories_sha256
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rank import Outcome
 from spdnn_cli.run.rebalance import MoveReport
 from spdnn_cli.run.stream import StreamReport
 from spdnn_cli.sources import sources_sha256
 from spdnn_cli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from spdnn_cli.results.store import Lifetimes
 
 SUITE_VARIABLE = "SPDNN_SUITE"
 """Names the suite that a run is of; `spdnn bench` sets it."""
