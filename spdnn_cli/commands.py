@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,14 +20,13 @@ from spdnn_cli.challenge.convert import (
 from spdnn_cli.cores import available_cores
 from spdnn_cli.engines.protocol import EngineOptions, LayerProgress
 from spdnn_cli.engines.registry import create, find
-from spdnn_cli.errors import DataError, DeviceError, FewerLayersError, ResultError
+from spdnn_cli.errors import DataError, DeviceError, FewerLayersError
 from spdnn_cli.network.dataset import Dataset, open_dataset
-from spdnn_cli.results.record import Device, Record, Status
-from spdnn_cli.results.store import LOCAL, Result, Store
+from spdnn_cli.results.record import Device, Record
+from spdnn_cli.results.store import Result, Store
 from spdnn_cli.run import measure, mpi
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.truth import Truth, check_list, known_truth, read_truth, verification
-from spdnn_cli.sources import commit_of
 from spdnn_cli.timing import Stopwatch
 from spdnn_cli.workspace import Workspace
 
@@ -191,13 +190,20 @@ def prepared(workspace: Workspace, measured: measure.Measured) -> Result:
     return store.prepared(measured.record, folder, measured.categories, measured.lifetimes)
 
 
-def save(workspace: Workspace, measured: measure.Measured, result: Result) -> None:
-    """Write the result of a run.
+def save(workspace: Workspace, measured: measure.Measured, result: Result | None = None) -> Result:
+    """Write the result of a run, and its list of categories.
+
+    Args:
+        workspace: where results go.
+        measured: the run.
+        result: as `prepared` gave it; None: it is prepared now.
 
     Raises:
         DataError: it cannot be written.
     """
+    result = prepared(workspace, measured) if result is None else result
     Store(workspace.results_dir).save(result, measured.categories, measured.lifetimes)
+    return result
 
 
 def _check_results(workspace: Workspace, device: Device | None) -> None:
@@ -402,102 +408,3 @@ def _reference_truth(dataset: Dataset, record: Record, progress: LayerProgress |
     engine.upload(dataset.features(0, record.images))
     categories = engine.infer().categories
     return Truth("the reference engine (float64)", len(categories), categories=categories)
-
-
-# ---- results
-
-
-def select_results(
-    workspace: Workspace, words: Sequence[str], suite: str | None, note: Note = _silent
-) -> list[Result]:
-    """The results with these ids or files, or all; of a suite, where one is named.
-
-    Raises:
-        ResultError: there is none.
-    """
-    store = Store(workspace.results_dir, note)
-    found = [store.find(word) for word in words] if words else store.all()
-    chosen = [r for r in found if suite is None or r.record.suite == suite]
-    if not chosen:
-        of_suite = "" if suite is None else f" of suite {suite}"
-        raise ResultError(
-            f"there is no result{of_suite} below {workspace.results_dir}",
-            hint="Run spdnn infer first." if suite is None else f"Run: spdnn bench {suite}",
-        )
-    return chosen
-
-
-def keep_results(
-    workspace: Workspace,
-    words: Sequence[str],
-    suite: str | None,
-    into: str | None,
-    checkout: Path,
-    note: Note = _silent,
-) -> Iterator[tuple[Result, str]]:
-    """Move own results to those that Git tracks, one by one; yields each with its commit.
-
-    All are checked before the first one moves.
-
-    Args:
-        workspace: where results are.
-        words: ids or files; empty: all of one's own.
-        suite: only those of this suite.
-        into: the file's name; None: each run's suite.
-        checkout: the repository of the program.
-        note: told of files that are passed over.
-
-    Raises:
-        ResultError: there is none, one was not verified, or no commit has its sources.
-    """
-    chosen = select_results(workspace, words, suite, note)
-    own = [result for result in chosen if words or result.is_local]
-    if not own:
-        raise ResultError(
-            f"there is nothing to keep below {workspace.results_dir / LOCAL}",
-            hint="Run spdnn infer or spdnn bench first.",
-        )
-    commits = {result.record.id: _commit_to_keep(result, checkout) for result in own}
-    store = Store(workspace.results_dir, note)
-    for result in own:
-        (kept,) = store.keep([result], into)
-        yield kept, commits[kept.record.id]
-
-
-def _commit_to_keep(result: Result, checkout: Path) -> str:
-    """The commit that made a result.
-
-    Raises:
-        ResultError: the result is not to be kept.
-    """
-    record = result.record
-    if record.status not in (Status.VERIFIED, Status.COUNT_ONLY):
-        raise ResultError(
-            f"{record.id} cannot be kept: its categories are {record.status.value}",
-            path=result.path,
-            hint=f"Run: spdnn verify {record.id}",
-        )
-    sources = record.program.sources_sha256
-    commit = None if sources is None else commit_of(sources, checkout)
-    if commit is None:
-        raise ResultError(
-            f"{record.id} cannot be kept: no commit of {checkout.resolve()} has the sources of the "
-            "program that made it",
-            path=result.path,
-            hint="Commit the program's changes, and run it again; or name its repository with "
-            "--checkout.",
-        )
-    return commit
-
-
-def remove_results(
-    workspace: Workspace, words: Sequence[str], note: Note = _silent
-) -> list[Result]:
-    """Delete results by id or file.
-
-    Raises:
-        ResultError: there is no such result.
-    """
-    chosen = select_results(workspace, words, None, note)
-    Store(workspace.results_dir, note).remove(chosen)
-    return chosen

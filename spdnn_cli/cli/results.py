@@ -26,9 +26,11 @@ def results(context: click.Context) -> None:
 @click.pass_obj
 def list_results(workspace: Workspace, suite: str | None = None) -> None:
     """A line a result, the newest last: id, machine, problem, engine, seconds, status."""
-    from spdnn_cli import commands, display
+    from spdnn_cli import display
+    from spdnn_cli.results import keep
+    from spdnn_cli.results.store import Store
 
-    display.results(commands.select_results(workspace, (), suite, display.note))
+    display.results(keep.select(Store(workspace.results_dir, display.note), (), suite))
 
 
 @results.command("show")
@@ -66,9 +68,12 @@ def keep_results(
     Without RESULT: all of your own, or all of a suite. Refused is what was not verified, and what
     no commit of the repository could have made: the checksum of its sources must be that of one.
     """
-    from spdnn_cli import commands, display
+    from spdnn_cli import display
+    from spdnn_cli.results import keep
+    from spdnn_cli.results.store import Store
 
-    for kept, commit in commands.keep_results(workspace, ids, suite, into, checkout, display.note):
+    store = Store(workspace.results_dir, display.note)
+    for kept, commit in keep.keep(store, ids, suite, into, checkout):
         print(f"{kept.record.id}  {kept.path}  commit {commit[:12]}")
 
 
@@ -77,7 +82,9 @@ def keep_results(
 @click.pass_obj
 def remove_results(workspace: Workspace, ids: tuple[str, ...]) -> None:
     """Delete results, by id or file."""
-    from spdnn_cli import commands, display
+    from spdnn_cli import display
+    from spdnn_cli.results import keep
+    from spdnn_cli.results.store import Store
 
-    for removed in commands.remove_results(workspace, ids, display.note):
+    for removed in keep.remove(Store(workspace.results_dir, display.note), ids):
         print(f"{removed.record.id}  removed")

@@ -164,7 +164,7 @@ class Store:
             categories: int32, ascending, from 0; of one pass where images repeat.
             lifetimes: uint16 (images,), of a traced run.
         """
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S%f")[:-3]
+        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S%f")
         engine = re.sub(r"[^A-Za-z0-9]+", "-", record.engine).strip("-")
         record = msgspec.structs.replace(
             record,
