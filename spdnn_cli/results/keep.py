@@ -1,4 +1,4 @@
-"""What `spdnn results` does: choose results, keep those that are verified and of a commit, delete."""
+"""What `spdnn results` does: choose results, keep those that a commit made, delete some."""
 
 from __future__ import annotations
 
