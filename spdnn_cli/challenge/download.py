@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import requests
-import tenacity
 import urllib3
 from rich import filesize
 
@@ -39,11 +39,19 @@ LONGEST_RETRY_AFTER = 120.0
 
 RUN_AGAIN = "Run the same command again: it goes on where it stopped."
 OTHER_PLACE = "Check the address, or name another place with --mirror."
+PROXY = "the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+CERTIFICATES = (
+    "REQUESTS_CA_BUNDLE names a file with the certificates to trust; a network that opens "
+    "connections has one of its own. --mirror takes a folder, too."
+)
 
+_MAY_PASS = (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError)
 _AS_STORED = {"Accept-Encoding": "identity"}
 
 Progress = Callable[[int, int | None], None]
 """Told of the bytes that are there, and all bytes (None: not known): first, and by chunks."""
+Note = Callable[[str], None]
+"""Told, in one sentence, of a pause and its reason: a program that waits is to say so."""
 
 
 class TransientError(Exception):
@@ -109,10 +117,8 @@ def size_at(address: str) -> int | None:
         return Path(address).stat().st_size
     try:
         answer = requests.head(address, headers=_AS_STORED, timeout=TIMEOUT, allow_redirects=True)
-    except (requests.exceptions.InvalidURL, urllib3.exceptions.LocationValueError) as error:
-        raise FetchError(str(error), path=address, hint=OTHER_PLACE) from error
-    except requests.RequestException as error:
-        raise TransientError(_root_cause(error)) from error
+    except (OSError, urllib3.exceptions.HTTPError) as error:
+        raise _failure(address, error) from error
     _check_there(address, answer)
     return _content_length(answer) if answer.status_code == 200 else None
 
@@ -191,6 +197,7 @@ class Download:
         size: bytes that the file should have; None: not known.
         checksum: what the file must have; None: none is known.
         progress: told of the bytes as they come.
+        note: told of every pause.
         most_bytes: the farthest that a try has come.
         fruitless: tries in a row, up to the present one, that have brought no new byte.
     """
@@ -200,6 +207,7 @@ class Download:
     size: int | None
     checksum: Checksum | None
     progress: Progress
+    note: Note = lambda sentence: None
     most_bytes: int = 0
     fruitless: int = 0
 
@@ -223,35 +231,21 @@ class Download:
 
     def _receive_all(self, sleep: Callable[[float], None]) -> None:
         """Tries until the whole file is there, or until TRIES in a row bring no new byte."""
-
-        def give_up(_: tenacity.RetryCallState) -> bool:
-            return self.fruitless == TRIES
-
-        def pause(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome is not None else None
-            asked = error.retry_after if isinstance(error, TransientError) else None
-            return _pause(asked, self.fruitless)
-
-        def sleep_unless_fruitful(seconds: float) -> None:
-            if self.fruitless > 0:  # what was cut after new bytes goes on at once
-                sleep(seconds)
-
-        tries = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
-            stop=give_up,
-            wait=pause,
-            sleep=sleep_unless_fruitful,
-            reraise=True,
-        )
-        try:
-            tries(self._request)
-        except TransientError as error:
-            what = f"given up after {TRIES} tries without a new byte: {error}"
-            raise FetchError(what, path=self.address, hint=RUN_AGAIN) from error
+        while True:
+            self.fruitless += 1
+            try:
+                return self._request()
+            except TransientError as error:
+                if self.fruitless == TRIES:
+                    what = f"given up after {TRIES} tries without a new byte: {error}"
+                    raise FetchError(what, path=self.address, hint=RUN_AGAIN) from error
+                if self.fruitless > 0:  # what was cut after new bytes goes on at once
+                    seconds = _pause(error.retry_after, self.fruitless)
+                    self.note(f"{self.address}: {error}; next try in {seconds:g} s.")
+                    sleep(seconds)
 
     def _request(self) -> None:
         """Asks for the rest of the file and receives it; raises TransientError where it is cut."""
-        self.fruitless += 1
         open_address = _open_url if is_url(self.address) else _open_local_file
         note = self.part.note(self.address, self.size)
         with open_address(self.address, self.part, note) as answer:
@@ -346,13 +340,34 @@ def _open_url(address: str, part: Part, note: _Note | None) -> Iterator[_Answer]
     if note is not None and part.size > 0 and note.version is not None:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": note.version}
     try:
-        with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        request = requests.get(address, headers=headers, stream=True, timeout=TIMEOUT)
+    except (OSError, urllib3.exceptions.HTTPError) as error:
+        raise _failure(address, error) from error
+    try:
+        with request as answer:
             _check_status(address, answer, part)
             yield _read_answer(address, answer, part, note)
-    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        raise TransientError(_root_cause(error)) from error
-    except requests.RequestException as error:
-        raise FetchError(str(error).rstrip("."), path=address, hint=OTHER_PLACE) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise _failure(address, error) from error
+
+
+def _failure(address: str, error: Exception) -> FetchError | TransientError:
+    """What an exception of a request means: worth another try, or not, and what to do."""
+    cause = _root_cause(error)
+    what, hint = str(cause).rstrip(".") or type(cause).__name__, OTHER_PLACE
+    of_request = isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError)
+    untrusted = isinstance(cause, ssl.SSLCertVerificationError) or "NO_CERTIFICATE" in what
+    if untrusted or not of_request:  # an OSError of its own: it finds no certificates
+        hint = CERTIFICATES
+    elif "SOCKS" in what:
+        what, hint = f"{PROXY} speaks SOCKS: {what}", "Run: pip install 'requests[socks]'."
+    elif isinstance(error, requests.exceptions.InvalidProxyURL) or "Tunnel connection" in what:
+        what, hint = f"{PROXY} does not serve: {what}", "Set these variables right, or unset them."
+    elif isinstance(error, requests.exceptions.ProxyError):
+        return TransientError(f"{PROXY} does not answer: {what}")
+    elif isinstance(error, _MAY_PASS) and not isinstance(error, ValueError):
+        return TransientError(what)  # a ValueError says that it is no address
+    return FetchError(what, path=address, hint=hint)
 
 
 def _check_status(address: str, answer: requests.Response, part: Part) -> None:
@@ -410,8 +425,8 @@ def _retry_after(answer: requests.Response) -> float | None:
         return None
 
 
-def _root_cause(error: BaseException) -> str:
-    """The innermost message: `[Errno 111] Connection refused`, not the layers around it."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The innermost one: `[Errno 111] Connection refused`, not the layers around it."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return str(error) or type(error).__name__
+    return error

@@ -20,10 +20,13 @@ from typing import Literal
 import filelock
 
 from spdnn_cli import problem
+from spdnn_cli.atomic import link_target
+from spdnn_cli.challenge import raw_files
 from spdnn_cli.challenge.download import (
     RUN_AGAIN,
     Checksum,
     Download,
+    Note,
     Part,
     TransientError,
     check_space,
@@ -150,7 +153,8 @@ def plan_fetch(
     silent: set[str] = set()
     with _disk_errors_explained(folder):
         files = [
-            _plan_file(name, places, folder / name, checksum, silent)
+            _mnist_of_another_name(name, places, folder)
+            or _plan_file(name, places, link_target(folder / name), checksum, silent)
             for name, checksum in wanted.items()
         ]
     return FetchPlan(folder, tuple(files))
@@ -181,6 +185,18 @@ def _official_files(neurons: Sequence[int], layers: Sequence[int]) -> dict[str, 
         wanted[problem.images_file(n)] = None
         wanted |= {problem.categories_file(n, depth): None for depth in layers}
     return wanted
+
+
+def _mnist_of_another_name(name: str, places: tuple[str, ...], folder: Path) -> PlannedFile | None:
+    """MNIST that is there under a name that its other mirrors and libraries give it."""
+    found = raw_files.mnist_file(folder)
+    if name != problem.MNIST_FILE or found == folder / name or not found.is_file():
+        return None
+    checksum = Checksum(problem.MNIST_MD5, unpacked=found.suffix == ".gz")
+    if checksum.fault(found) is not None:
+        return None  # some other file, which is left alone
+    addresses = tuple(_below(place, name) for place in places)
+    return PlannedFile(name, addresses, found, found.stat().st_size, "complete", 0, checksum)
 
 
 def _plan_file(
@@ -245,6 +261,7 @@ def execute(
     plan: FetchPlan,
     progress: TransferProgress = lambda file_name, done_bytes, total_bytes: None,
     sleep: Callable[[float], None] = time.sleep,
+    note: Note = lambda sentence: None,
 ) -> list[FetchedFile]:
     """Fetches the files of the plan that are not complete, one after the other.
 
@@ -254,6 +271,7 @@ def execute(
         plan: from `plan_fetch`.
         progress: told of the bytes as they come.
         sleep: waits that many seconds between two tries.
+        note: told of every such pause.
 
     Returns:
         Every file of the plan, in its order.
@@ -266,11 +284,11 @@ def execute(
         plan.folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(plan.folder):
             check_space(plan.folder, plan.total_bytes)
-            return [_fetch(file, progress, sleep) for file in plan.files]
+            return [_fetch(file, progress, sleep, note) for file in plan.files]
 
 
 def _fetch(
-    file: PlannedFile, progress: TransferProgress, sleep: Callable[[float], None]
+    file: PlannedFile, progress: TransferProgress, sleep: Callable[[float], None], note: Note
 ) -> FetchedFile:
     """Tries the addresses in order until one gives the file."""
     if file.state != "complete":
@@ -279,7 +297,8 @@ def _fetch(
         failures = []
         for address in file.addresses:
             try:
-                Download(address, file.destination, file.size, file.checksum, told).run(sleep)
+                goal = address, file.destination, file.size, file.checksum
+                Download(*goal, told, note).run(sleep)
                 break
             except FetchError as error:
                 failures.append(error)

@@ -75,7 +75,7 @@ def fetch(
     if plan.total_bytes or plan.unknown_sizes:
         check_folder(plan.folder)
     with display.transfer() as progress:
-        fetched = fetching.execute(plan, progress)
+        fetched = fetching.execute(plan, progress, note=display.note)
     display.fetched(fetched)
     workspace.remember(neurons[-1])
 
