@@ -28,14 +28,17 @@ def command(*words: str) -> list[str]:
 def safe_imports() -> Iterator[None]:
     """The same for processes that multiprocessing starts inside the block.
 
-    Before Python 3.11 they look in the current folder for what they need until they are told the
-    places of this process.
+    Python 3.10 does not know the variable. There they start in the root folder, until they are told
+    the places of this process: multiprocessing has them change to its folder itself.
     """
-    before = os.environ.get("PYTHONSAFEPATH")
+    before, here = os.environ.get("PYTHONSAFEPATH"), os.getcwd()
     os.environ["PYTHONSAFEPATH"] = "1"
+    if sys.version_info < (3, 11):
+        os.chdir(os.path.abspath(os.sep))
     try:
         yield
     finally:
+        os.chdir(here)
         if before is None:
             del os.environ["PYTHONSAFEPATH"]
         else:

@@ -342,7 +342,12 @@ def _open_header(path: Path) -> Dataset:
     with _opened(path, file_id) as file:
         attributes = dict(file.attrs)
         if attributes.get("format") != FORMAT.encode():
-            raise DataError("is an HDF5 file, but not a dataset of spdnn", path=path)
+            raise DataError(
+                "is an HDF5 file, but not a dataset of spdnn",
+                path=path,
+                hint="spdnn_cli.write_dataset makes one from a network of your own: see "
+                "docs/datasets.md.",
+            )
         _check_version(int(attributes["schema_version"]), path)
         provenance = json.loads(attributes["provenance"])
         if not isinstance(provenance, dict):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spdnn_cli import machine
+from spdnn_cli import machine, nvidia
 from spdnn_cli.cores import available_cores
 from spdnn_cli.engines.protocol import LayerProgress
 from spdnn_cli.network.dataset import Dataset
@@ -82,6 +82,9 @@ def run(
     options = replace(options, threads=threads)
     gather = 0.0
     if launcher == "alone":
+        if len(nvidia.gpus()) > 1 and options.device != "cpu":
+            # CUDA would count the fastest first, NVML counts by the bus: a record names the latter.
+            processes.show_only(0)
         outcomes = [work(Alone(), dataset.path, options, None, progress)]
     else:
         on_gpu = options.device == "cuda"

@@ -381,7 +381,10 @@ def test_hdf5_that_is_no_dataset(tmp_path: Path) -> None:
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:
         file["x"] = [1, 2, 3]
-    message = f"{path}: is an HDF5 file, but not a dataset of spdnn."
+    message = (
+        f"{path}: is an HDF5 file, but not a dataset of spdnn. spdnn_cli.write_dataset makes one "
+        "from a network of your own: see docs/datasets.md."
+    )
     with pytest.raises(DataError, match="^" + re.escape(message) + "$"):
         open_dataset(path)
     changed(path, format=np.bytes_("another"))
