@@ -372,21 +372,18 @@ def verify(
     store = Store(workspace.results_dir, tell.note)
     found = store.last() if word is None else store.find(word)
     record, categories = found.record, found.categories()
-    images, repeats = record.images, record.stream is not None
-    dataset = None if truth_file is not None and not repeats else _dataset_of(workspace, record)
-    of_pass = images if dataset is None else min(images, dataset.images)
-    check_list(categories, record.survivors, images, of_pass, found.path)
+    of_pass = min(record.images, record.dataset.images)
+    check_list(categories, record.survivors, record.images, of_pass, found.path)
     if truth_file is not None:
         truth = read_truth(truth_file, record.neurons, record.layers, of_pass)
-    else:
-        assert dataset is not None
-        known = known_truth(workspace, dataset, record.layers, of_pass)
-        if reference or known is None:
-            dataset.check(record.layers)
-            tell.note("Running the reference engine; it is slow.")
-            known = _reference_truth(dataset, record, tell.layers)
-        truth = known
-    return found.with_verification(verification(categories, truth))
+        return found.with_verification(verification(categories, truth))
+    dataset = _dataset_of(workspace, record)
+    known = known_truth(workspace, dataset, record.layers, of_pass)
+    if reference or known is None:
+        dataset.check(record.layers)
+        tell.note("Running the reference engine; it is slow.")
+        known = _reference_truth(dataset, record.layers, of_pass, tell.layers)
+    return found.with_verification(verification(categories, known))
 
 
 def _dataset_of(workspace: Workspace, record: Record) -> Dataset:
@@ -402,9 +399,11 @@ def _dataset_of(workspace: Workspace, record: Record) -> Dataset:
     return dataset
 
 
-def _reference_truth(dataset: Dataset, record: Record, progress: LayerProgress | None) -> Truth:
+def _reference_truth(
+    dataset: Dataset, layers: int, images: int, progress: LayerProgress | None
+) -> Truth:
     engine = create("reference", EngineOptions(progress=progress))
-    engine.prepare(dataset.network(record.layers))
-    engine.upload(dataset.features(0, record.images))
+    engine.prepare(dataset.network(layers))
+    engine.upload(dataset.features(0, images))
     categories = engine.infer().categories
     return Truth("the reference engine (float64)", len(categories), categories=categories)

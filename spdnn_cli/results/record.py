@@ -90,6 +90,7 @@ class Data(Struct, frozen=True):
 
     file: Annotated[str, Meta(description="its name below the data folder, else its path")]
     source: Annotated[str, Meta(description='"tsv", "mnist", "synthetic", or another')]
+    images: Annotated[Positive, Meta(description="that it holds; a run of more repeats them")]
     official_inputs: Annotated[bool, Meta(description="the inputs are the challenge's own")]
     official_network: Annotated[bool, Meta(description="the layers are the challenge's own")]
     features_sha256: Annotated[SHA256, Meta(description="of the inputs")]

@@ -24,11 +24,11 @@ from spdnn_cli.engines.registry import ENGINES, create, find
 from spdnn_cli.errors import DeviceError, EngineError, VerificationError
 from spdnn_cli.network.dataset import Dataset, open_dataset
 from spdnn_cli.network.layers import Features, Int64, Network
-from spdnn_cli.partition import share
-from spdnn_cli.results.record import Device
+from spdnn_cli.results.record import Clocks, Device
 from spdnn_cli.run.choices import KeptChoices, choices_file
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rebalance import ExchangingGroup, MoveReport, Rebalanced
+from spdnn_cli.run.shares import Share, share_of
 from spdnn_cli.run.stream import Stream, StreamReport
 from spdnn_cli.timing import Stopwatch
 
@@ -88,7 +88,7 @@ class Outcome:
         stages: seconds of the other stages.
         shortcuts, settings: as the engine says.
         report: how the last run went: in memory, streamed or rebalanced.
-        lifetimes: uint16 (images of the dataset that are its own), or None.
+        lifetimes: uint16, of each of its `Share.rows`, or None.
         clocks: before and after the runs, or None.
         cuda: versions, or None.
         peak_memory_bytes: of the process.
@@ -110,7 +110,7 @@ class Outcome:
     settings: dict[str, int | bool] = field(default_factory=dict)
     report: RunReport | None = None
     lifetimes: Any = None
-    clocks: dict[str, Any] | None = None
+    clocks: Clocks | None = None
     cuda: dict[str, str] | None = None
     peak_memory_bytes: int = 0
 
@@ -169,7 +169,7 @@ def work(
             f"{group.size} workers share {present} images",
             hint="Ask for as many workers as images at most.",
         )
-    images = share(group.rank, group.size, present, options.partition)
+    own = share_of(group.rank, group.size, wanted, dataset.images, options.partition)
     with stopwatch.stage("read"):
         network = dataset.network(layers)
     with stopwatch.stage("compile"):
@@ -184,18 +184,15 @@ def work(
         own=options.own_of(choice.engine),
         choices=KeptChoices(choices_file()),
     )
-    engine, run, features = _ready(
-        group, dataset, network, images, wanted, choice, options, engine_options
-    )
-    own = nvidia.gpus()[gpu or 0] if choice.device == "cuda" else None
-    before = None if own is None else nvidia.gpu_state(own.uuid)
+    engine, run, features = _ready(group, dataset, network, own, choice, options, engine_options)
+    card = nvidia.gpus()[gpu or 0] if choice.device == "cuda" else None
+    before = None if card is None else nvidia.gpu_state(card.uuid)
     runs = _Runs()
     for _ in range(options.warmup + options.repeat):
         group.barrier()
         runs.add(*run())
-    after = None if own is None else nvidia.gpu_state(own.uuid)
+    after = None if card is None else nvidia.gpu_state(card.uuid)
     assert runs.inference is not None
-    passes, last = _passes(images, wanted, dataset.images)
     lifetimes = None
     if options.trace:
         from spdnn_cli.run.lifetimes import lifetimes as trace
@@ -206,11 +203,11 @@ def work(
         rank=group.rank,
         host=platform.node(),
         choice=choice,
-        device_index=None if own is None else gpu or 0,
-        device_name=machine.cpu_model() if own is None else own.name,
-        uuid=None if own is None else own.uuid,
+        device_index=None if card is None else gpu or 0,
+        device_name=machine.cpu_model() if card is None else card.name,
+        uuid=None if card is None else card.uuid,
         threads=options.threads,
-        images=passes * len(images) + last,
+        images=own.images,
         inference=runs.inference,
         warmup=runs.seconds[: options.warmup],
         samples=runs.seconds[options.warmup :],
@@ -219,8 +216,8 @@ def work(
         settings=dict(getattr(engine, "settings", {})),
         report=runs.report,
         lifetimes=lifetimes,
-        clocks=None if own is None else {"before": before, "after": after},
-        cuda=None if own is None else _cuda_versions(),
+        clocks=None if card is None else Clocks(before, after),
+        cuda=None if card is None else _cuda_versions(),
         peak_memory_bytes=machine.peak_memory_bytes(),
     )
 
@@ -246,8 +243,7 @@ def _ready(
     group: Group,
     dataset: Dataset,
     network: Network,
-    images: Int64,
-    wanted: int,
+    own: Share,
     choice: Choice,
     options: RunOptions,
     engine_options: EngineOptions,
@@ -256,12 +252,11 @@ def _ready(
 
     The inputs are read while the engine imports its libraries, compiles and prepares.
     """
-    is_streamed = wanted > dataset.images
     make = partial(create, choice.engine)
     if options.rebalance is not None:
-        _check_rebalance(choice, is_streamed)
+        _check_rebalance(choice, own.is_streamed)
     with ThreadPoolExecutor(1) as reader:
-        reading = reader.submit(dataset.features_of, images, options.threads)
+        reading = reader.submit(dataset.features_of, own.rows, options.threads)
         if options.rebalance is not None:
             parts = Rebalanced(group, make, engine_options, network, options.rebalance)
         else:
@@ -270,30 +265,22 @@ def _ready(
         with engine_options.stopwatch.stage("read"):
             features = reading.result()
     if options.rebalance is not None:
-        parts.upload(features, images)
+        parts.upload(features, own.numbers)
         return parts.engine, parts.run, features
-    if is_streamed:
-        stream = Stream(engine, features, *_passes(images, wanted, dataset.images))
-        return engine, _streamed(stream, images, dataset.images), features
+    if own.is_streamed:
+        stream = Stream(engine, features, own.passes, own.rest)
+        return engine, _streamed(stream, own.rows, dataset.images), features
     engine.upload(features)
-    return engine, _in_memory(engine, images, engine_options.stopwatch), features
+    return engine, _in_memory(engine, own.numbers, engine_options.stopwatch), features
 
 
-def _passes(images: Int64, wanted: int, of_dataset: int) -> tuple[int, int]:
-    """Whole passes over a rank's `images`, and images of one more, for `wanted` ones in all."""
-    if wanted <= of_dataset:
-        return 1, 0
-    whole, rest = divmod(wanted, of_dataset)
-    return whole, int(np.count_nonzero(images < rest))
-
-
-def _in_memory(engine: Engine, images: Int64, stopwatch: Stopwatch) -> RunOnce:
+def _in_memory(engine: Engine, numbers: Int64, stopwatch: Stopwatch) -> RunOnce:
     """Infer what was uploaded, the images with these numbers."""
 
     def run() -> tuple[Inference, InMemoryReport]:
         with stopwatch.stage("infer"):
             inference = engine.infer()
-        numbered = replace(inference, categories=images[inference.categories].astype(np.int32))
+        numbered = replace(inference, categories=numbers[inference.categories].astype(np.int32))
         return numbered, InMemoryReport(stopwatch.take("infer"))
 
     return run

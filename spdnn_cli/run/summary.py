@@ -18,9 +18,7 @@ from spdnn_cli.challenge.official import official_depth
 from spdnn_cli.engines.protocol import Inference
 from spdnn_cli.network.dataset import Dataset
 from spdnn_cli.network.layers import Int32
-from spdnn_cli.partition import share
 from spdnn_cli.results.record import (
-    Clocks,
     Cuda,
     Data,
     Launch,
@@ -42,6 +40,7 @@ from spdnn_cli.results.store import categories_sha256
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rank import Outcome
 from spdnn_cli.run.rebalance import MoveReport
+from spdnn_cli.run.shares import share_of
 from spdnn_cli.run.stream import StreamReport
 from spdnn_cli.sources import sources_sha256
 from spdnn_cli.workspace import Workspace
@@ -148,11 +147,11 @@ def lifetimes_of(
     """The lifetimes of all images, in their order; of one pass where they come again."""
     if not options.trace:
         return None
-    present = min(options.settled_images(dataset), dataset.images)
-    lifetimes = np.empty(present, np.uint16)
+    images = options.settled_images(dataset)
+    lifetimes = np.empty(min(images, dataset.images), np.uint16)
     for outcome in outcomes:
-        own = share(outcome.rank, len(outcomes), present, options.partition)
-        lifetimes[own] = outcome.lifetimes
+        own = share_of(outcome.rank, len(outcomes), images, dataset.images, options.partition)
+        lifetimes[own.rows] = outcome.lifetimes
     return lifetimes
 
 
@@ -200,7 +199,7 @@ def _worker(outcome: Outcome) -> Worker:
         executed_edges=outcome.inference.executed_edges,
         timings_s=Stages(**stages, infer=_samples(outcome.warmup, outcome.samples)),
         rebalanced=_moved(outcome.report),
-        clocks=None if outcome.clocks is None else msgspec.convert(outcome.clocks, Clocks),
+        clocks=outcome.clocks,
         peak_memory_bytes=outcome.peak_memory_bytes,
     )
 
@@ -219,6 +218,7 @@ def _data(workspace: Workspace, dataset: Dataset, layers: int) -> Data:
         # Below `data_dir` by its name, so that the folders can be moved.
         file=path.name if path.parent == workspace.data_dir.resolve() else str(path),
         source=str(made.pop("source", "unknown")),
+        images=dataset.images,
         official_inputs=dataset.features_sha256 == problem.FEATURES_SHA256.get(dataset.neurons),
         official_network=official_depth(dataset, layers) == layers,
         features_sha256=dataset.features_sha256,
