@@ -134,7 +134,7 @@ def test_the_state_of_a_gpu(with_gpus: Environment) -> None:
         check=True,
     )
     assert done.stdout == (
-        "{'sm_mhz': 1980.0, 'memory_mhz': 2619.0, 'temperature_c': 41.0, 'power_w': None}\n"
+        "GpuState(sm_mhz=1980.0, memory_mhz=2619.0, temperature_c=41.0, power_w=None)\n"
     )
 
 

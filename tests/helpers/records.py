@@ -92,6 +92,7 @@ def made(
         "dataset": {
             "file": "neuron8.h5",
             "source": "mnist",
+            "images": 60_000,
             "official_inputs": True,
             "official_network": True,
             "features_sha256": "f" * 64,

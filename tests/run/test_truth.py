@@ -21,7 +21,9 @@ from spdnn_cli.errors import DataError
 from spdnn_cli.network.dataset import Dataset, open_dataset, write_dataset
 from spdnn_cli.network.fold import fold
 from spdnn_cli.network.layers import FoldedLayer
-from spdnn_cli.run.truth import categories_sha256, known_truth
+from spdnn_cli.results.record import Status
+from spdnn_cli.results.store import categories_sha256
+from spdnn_cli.run.truth import known_truth, verification
 from spdnn_cli.workspace import Workspace
 
 BITS = bit_features(np.random.default_rng(1).random((40, 1024)) < 0.3)
@@ -56,7 +58,7 @@ def infer(capsys: pytest.CaptureFixture[str], *words: str) -> Path:
     quick = ("--device", "cpu", "--warmup", "0", "--repeat", "1", "--threads", "1")
     assert spdnn("infer", *quick, *words) == 0
     capsys.readouterr()
-    return max(path for path in Path("results").glob("*/n*.json"))
+    return max(path for path in Path("results").glob("local/*/n*.json"))
 
 
 def message_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -116,15 +118,16 @@ def test_a_count_is_called_a_count(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(problem.FEATURES_SHA256, 1024, dataset.features_sha256)
     monkeypatch.setattr(problem, "IMAGES", dataset.images)
     workspace = Workspace(tmp_path, tmp_path)
-    sources = []
+    found = []
     for sha256 in (problem.CATEGORIES_SHA256[1024], None):
         monkeypatch.setitem(problem.CATEGORIES_SHA256, 1024, sha256)
         known = known_truth(workspace, dataset, 120, dataset.images)
         assert known is not None
-        sources.append(known.source)
-    assert sources == [
-        "the official categories (SHA-256)",
-        "1812 official survivors (count only)",
+        of_right_length = verification(np.arange(1812, dtype=np.int32), known)
+        found.append((known.source, of_right_length.status))
+    assert found == [
+        ("the official categories (SHA-256)", Status.WRONG),
+        ("1812 official survivors", Status.COUNT_ONLY),
     ]
 
 
@@ -139,8 +142,9 @@ def change(result: Path, categories: list[int] | None = None, **record: Any) -> 
     """Write a result with other entries, and another list with its checksum."""
     if categories is not None:
         text = "".join(f"{image}\n" for image in categories)
-        result.with_name(f"{result.stem}-categories.tsv").write_text(text)
-        record["categories_sha256"] = categories_sha256(np.array(categories, np.int32) - 1)
+        sha256 = categories_sha256(np.array(categories, np.int32) - 1)
+        (result.parents[1] / "lists" / f"{sha256}.tsv").write_text(text)
+        record["categories_sha256"] = sha256
     result.write_text(json.dumps(json.loads(result.read_text()) | record))
 
 
@@ -191,7 +195,7 @@ def test_infer_says_what_would_verify_it(
     own(own_folder / "own.h5")
     assert spdnn("infer", "--dataset", "own.h5", "--device", "cpu", "--repeat", "1") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "not verified: no answer is known for these inputs and layers; spdnn verify" in shown
+    assert "not verified: no truth is known at no cost; to run the reference engine" in shown
 
 
 def test_layers_are_limited_by_the_dataset_alone(
