@@ -7,6 +7,7 @@ entry point group `spdnn.engines`, or a user names its class, `--engine FILE.py:
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 from dataclasses import dataclass
@@ -180,9 +181,12 @@ def find(name: str) -> EngineEntry:
                 f"engine {name} cannot be imported ({type(error).__name__}: {error})",
                 hint=f"It comes from the entry point {installed[name].value}.",
             ) from error
+    known = [*ENGINES, *installed]
+    close = difflib.get_close_matches(name, known, 1)
+    meant = f"Did you mean {close[0]!r}? " if close else ""
     raise EngineError(
         f"there is no engine {name!r}",
-        hint=f"Engines: {', '.join([*ENGINES, *installed])}; or FILE.py:Class for your own.",
+        hint=f"{meant}Engines: {', '.join(known)}; or FILE.py:Class for your own.",
     )
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from helpers.places import ROOT
 
 from spdnn_cli.bench import suite_run as benching
 from spdnn_cli.bench.suite import DEFAULT_TIME_LIMIT, Suite, SuiteFile, find
-from spdnn_cli.bench.suite_run import Bench, Outcome
-from spdnn_cli.cli import infer
+from spdnn_cli.bench.suite_run import Bench, Settled
+from spdnn_cli.cli.infer import infer
 from spdnn_cli.errors import BenchError, one_line
 from spdnn_cli.network.dataset import write_dataset
 from spdnn_cli.network.fold import fold
@@ -156,7 +157,7 @@ MISTAKES = {
     ),
     "engine": (
         HEAD + PROBLEM + "    engines:\n      - cpu\n      - tilde\n",
-        ", line 7: engine: 'tilde' is not one of 'auto',",
+        ", line 7: engine: there is no engine 'tilde'. Engines: reference, ",
     ),
     "engine, with a suggestion": (
         HEAD + PROBLEM + "    engines: [cpu-layred]\n",
@@ -252,7 +253,7 @@ def test_which_file_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        *(("smoke", 3), ("cpu", 20), ("h100", 60), ("kernels", 22)),
+        *(("smoke", 3), ("cpu", 20), ("h100", 60), ("kernels", 20), ("paper", 108)),
         *(("memory", 6), ("stream", 16), ("scaling", 56), ("workers", 34)),
     ],
 )
@@ -296,11 +297,7 @@ class Folder:
 
     def made(self) -> set[Path]:
         """The result files."""
-        return set(self.results.glob("*/n*.json"))
-
-    def notes(self) -> Path:
-        (path,) = self.results.glob("*/bench-s.json")
-        return path
+        return set(self.results.glob("local/*/n*.json"))
 
 
 @pytest.fixture
@@ -329,8 +326,15 @@ def test_a_suite_runs_is_verified_and_ends_with_its_table(folder: Folder) -> Non
     assert all(
         record["command"][:4] == ["spdnn", "infer", "--dataset", "own.h5"] for record in records
     )
-    assert [record["verified_against"] for record in records] == [
-        "the reference engine (float64)"
+    assert [(record["suite"], record["verification"]) for record in records] == [
+        (
+            "s",
+            {
+                "status": "verified",
+                "against": "the reference engine (float64)",
+                "difference": None,
+            },
+        )
     ] * 2
 
 
@@ -349,17 +353,32 @@ def test_what_was_done_is_not_run_again(folder: Folder) -> None:
     assert len(folder.made()) == 2
 
 
-@pytest.mark.parametrize("what", ["program", "program_sha256", "machine"])
-def test_what_another_program_or_machine_did_is_run_anew(folder: Folder, what: str) -> None:
+OTHERS: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
+    ("program", lambda record: record["program"].update(sources_sha256="0" * 64)),
+    ("machine", lambda record: record["machine"].update(cpu="another")),
+    ("suite", lambda record: record.update(suite=None)),
+    ("unverified", lambda record: record["verification"].update(status="not verified")),
+]
+
+
+@pytest.mark.parametrize("change", [change for _, change in OTHERS], ids=[n for n, _ in OTHERS])
+def test_what_another_program_or_machine_did_is_run_anew(
+    folder: Folder, change: Callable[[dict[str, Any]], None]
+) -> None:
     folder.write([CPU])
-    assert folder.bench("s")[0] == 0
-    notes = json.loads(folder.notes().read_text())
-    folder.notes().write_text(json.dumps(notes | {what: "another"}))
+    suite = SuiteFile(Path("bench.yaml"), infer.params).suite("s")
+    workspace = Workspace(Path("datasets"), Path("results"))
+    Bench(workspace, suite).execute(lambda run: None, lambda settled: None)
+    (path,) = folder.made()
+    assert Bench(workspace, suite).pending == []
 
-    assert folder.bench("s")[0] == 0
-    assert len(folder.made()) == 2
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    assert Bench(workspace, suite).pending == list(suite.runs)
 
 
+@pytest.mark.slow
 def test_a_result_that_is_gone_is_made_anew(folder: Folder) -> None:
     folder.write([CPU])
     assert folder.bench("s")[0] == 0
@@ -368,17 +387,6 @@ def test_a_result_that_is_gone_is_made_anew(folder: Folder) -> None:
 
     assert folder.bench("s")[0] == 0
     assert len(folder.made() - {first}) == 1
-
-
-def test_notes_that_are_damaged_are_written_anew(folder: Folder) -> None:
-    folder.write([CPU])
-    assert folder.bench("s")[0] == 0
-    folder.notes().write_text("{")
-
-    assert folder.bench("s")[0] == 0
-    assert len(folder.made()) == 2
-    assert folder.bench("s")[0] == 0
-    assert len(folder.made()) == 2
 
 
 def wait_for(line: str, process: subprocess.Popen[str]) -> None:
@@ -401,7 +409,14 @@ def child_of(process: subprocess.Popen[str]) -> psutil.Process:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_suite_goes_on_where_it_stopped(folder: Folder, number: int) -> None:
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip("the signal is ignored here, as under nohup, and so it is by spdnn")
@@ -430,6 +445,7 @@ def test_an_interrupted_suite_goes_on_where_it_stopped(folder: Folder, number: i
     assert "done in" in lines[1]
 
 
+@pytest.mark.slow
 def test_a_bench_that_is_killed_goes_on_where_it_stopped(folder: Folder) -> None:
     folder.write([CPU, ENDLESS])
     process = folder.start("s")
@@ -460,11 +476,6 @@ def test_a_failure_is_noted_and_the_rest_still_runs(folder: Folder) -> None:
         "error: 1 of 2 runs of suite s failed. Run the command again to run these again.",
     ]
     assert "cpu (1 thread)" in out
-    entries = json.loads(folder.notes().read_text())["runs"].values()
-    assert [(e["state"], e["reason"], e["result"] is None) for e in entries] == [
-        ("failed", missing, True),
-        ("done", None, False),
-    ]
 
     # What failed runs again, what was done does not.
     (folder.path / "gone.h5").write_bytes((folder.path / "own.h5").read_bytes())
@@ -474,20 +485,20 @@ def test_a_failure_is_noted_and_the_rest_still_runs(folder: Folder) -> None:
     assert "done before" in err[0] + err[1]
 
 
-def test_usage_that_infer_refuses_is_a_failure_with_its_reason(folder: Folder) -> None:
-    folder.write([{"engine": "cpu", "tile": "nonsense", "images": 1}])
+def test_what_infer_refuses_is_a_failure_with_its_reason(folder: Folder) -> None:
+    folder.write([{"engine": "cpu", "tile": "auto", "images": 1}])
     suite = SuiteFile(Path("bench.yaml"), infer.params).suite("s")
-    ended: list[Outcome] = []
+    ended: list[Settled] = []
     Bench(Workspace(Path("datasets"), folder.results), suite).execute(
         lambda run: None, ended.append
     )
     (outcome,) = ended
     assert outcome.state == "failed"
     assert outcome.reason is not None
-    assert outcome.reason.startswith("exit code 1: ")
-    assert "'nonsense' is no part of a tile shape" in outcome.reason
+    assert outcome.reason == "exit code 1: engine cpu does not take --tile. Leave out --tile."
 
 
+@pytest.mark.slow
 def test_a_run_has_a_time_limit(folder: Folder) -> None:
     folder.write([ENDLESS | {"time-limit": 3}, CPU])
 
@@ -499,6 +510,7 @@ def test_a_run_has_a_time_limit(folder: Folder) -> None:
     assert len(folder.made()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_a_run_that_is_killed_is_a_failure(folder: Folder) -> None:
     folder.write([ENDLESS, CPU])
@@ -512,6 +524,7 @@ def test_a_run_that_is_killed_is_a_failure(folder: Folder) -> None:
     assert "done in" in lines[1]
 
 
+@pytest.mark.slow
 def test_a_result_that_nobody_can_verify_is_a_failure_until_it_is_verified(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,19 +532,20 @@ def test_a_result_that_nobody_can_verify_is_a_failure_until_it_is_verified(
     workspace = Workspace(Path("datasets"), Path("results"))
     suite = SuiteFile(Path("bench.yaml"), infer.params).suite("s")
     monkeypatch.setattr(benching, "MOST_REFERENCE_EDGES", 0)
-    ended: list[Outcome] = []
+    ended: list[Settled] = []
 
     Bench(workspace, suite).execute(lambda run: None, ended.append)
 
     (outcome,) = ended
     assert outcome.state == "failed"
+    assert outcome.result is not None
     assert outcome.reason == (
-        f"not verified: no truth is known at no cost. Run: spdnn verify {outcome.path}"
+        f"not verified: no truth is known at no cost. Run: spdnn verify {outcome.result.record.id}"
     )
-    command = [sys.executable, "-m", "spdnn_cli", "verify", str(outcome.path)]
+    command = [sys.executable, "-m", "spdnn_cli", "verify", outcome.result.record.id]
     assert subprocess.run(command, check=True, capture_output=True).returncode == 0
     (kept,) = Bench(workspace, suite).outcomes
-    assert (kept.state, kept.path) == ("kept", outcome.path)
+    assert (kept.state, kept.result_name) == ("kept", outcome.result_name)
 
 
 def test_what_this_machine_cannot_run_is_skipped(folder: Folder) -> None:
@@ -565,7 +579,7 @@ def test_what_this_machine_cannot_run_is_skipped(folder: Folder) -> None:
 def test_more_gpus_than_there_are(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, engine: dict[str, Any], wanted: int
 ) -> None:
-    monkeypatch.setattr(benching.nvidia, "gpus", lambda: ())
+    monkeypatch.setattr(benching, "gpus", lambda: ())
     folder.write([engine], threads=1)
     text = (folder.path / "bench.yaml").read_text().replace('"device": "cpu", ', "")
     (run,) = suite_of(text).runs
@@ -608,13 +622,14 @@ def test_time_left_is_that_of_the_runs_so_far(folder: Folder) -> None:
     assert bench.seconds_left() is None
 
     first = bench.pending[0]
-    bench._settled[first] = Outcome(first, "done", seconds=30.0)
+    bench._settled[first] = Settled(first, "done", seconds=30.0)
     assert bench.seconds_left() == 2 * 30.0
 
 
 # ---- folders and modules of any name
 
 
+@pytest.mark.slow
 def test_modules_in_the_current_folder_are_not_imported(folder: Folder) -> None:
     for name in ("random", "json", "numpy", "click", "psutil", "yaml"):
         (folder.path / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user')")
@@ -625,9 +640,17 @@ def test_modules_in_the_current_folder_are_not_imported(folder: Folder) -> None:
     assert (code, len(folder.made())) == (0, 1), err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are not to be had everywhere")
 @pytest.mark.parametrize(
-    "name", ["-dash", "two\nlines", os.fsdecode(b"no \xff UTF-8"), "däta"], ids=ascii
+    "name",
+    [
+        "-dash",
+        os.fsdecode(b"no \xff UTF-8"),
+        "two\nlines",
+        "däta",
+    ],
+    ids=ascii,
 )
 def test_folders_of_any_name(folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPDNN_RESULTS_DIR", name)
@@ -638,7 +661,7 @@ def test_folders_of_any_name(folder: Folder, name: str, monkeypatch: pytest.Monk
         code, _, err = folder.bench("s")
         assert code == 0, err
         assert (state if isinstance(state, str) else state.decode()) in err[0]
-    assert len(list((folder.path / name).glob("*/n*.json"))) == 1
+    assert len(list((folder.path / name).glob("local/*/n*.json"))) == 1
 
 
 def test_results_that_cannot_be_written_stop_a_suite_before_its_runs(
