@@ -157,7 +157,7 @@ MISTAKES = {
     ),
     "engine": (
         HEAD + PROBLEM + "    engines:\n      - cpu\n      - tilde\n",
-        ", line 7: engine: there is no engine 'tilde'. Engines: reference, ",
+        ", line 7: engine: there is no engine 'tilde'. Did you mean 'tiled'? Engines: ",
     ),
     "engine, with a suggestion": (
         HEAD + PROBLEM + "    engines: [cpu-layred]\n",
