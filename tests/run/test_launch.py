@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import h5py
 import numpy as np
 import psutil
 import pytest
+from helpers import command as here
 from helpers.networks import bit_features, layer_of
 
 from spdnn_cli.network import dataset
@@ -46,7 +48,14 @@ needs_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or not MPIEXEC.exists(),
     reason="mpi4py or the mpich of its wheel is not installed",
 )
-LAUNCHERS = ["processes", pytest.param("mpi", marks=needs_mpi)]
+needs_interrupts = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="interrupts are ignored here, as under nohup, and so they are by spdnn",
+)
+MPI = pytest.param("mpi", marks=needs_mpi)
+MPI_SLOW = pytest.param("mpi", marks=[needs_mpi, pytest.mark.slow])
+PROCESSES_SLOW = pytest.param("processes", marks=pytest.mark.slow)
+LAUNCHERS = ["processes", MPI]
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +76,13 @@ def write(path: Path, seed: int) -> None:
     write_dataset(path, bit_features(bits), layers, LAYERS, 32.0, {"source": "test"})
 
 
+INFER = ["infer", "--dataset", "own.h5", "--device", "cpu", "--threads", "1"]
+
+
 def command(launcher: str, workers: int, *words: str) -> list[str]:
-    infer = ["infer", "--dataset", "own.h5", "--device", "cpu", "--threads", "1", *words]
     if launcher == "mpi":
-        return [str(MPIEXEC), "-n", str(workers), *SPDNN, *infer]
-    return [*SPDNN, *infer, "--workers", str(workers)]
+        return [str(MPIEXEC), "-n", str(workers), *SPDNN, *INFER, *words]
+    return [*SPDNN, *INFER, *words, "--workers", str(workers)]
 
 
 def run(launcher: str, workers: int, *words: str) -> dict[str, Any]:
@@ -79,6 +90,14 @@ def run(launcher: str, workers: int, *words: str) -> dict[str, Any]:
     done = subprocess.run([*whole, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+def run_alone(*words: str) -> dict[str, Any]:
+    """One worker, in this process."""
+    done = here.run(*INFER, *words, "--format", "json", "--warmup", "0", "--repeat", "2")
+    assert done.code == 0, done.err
+    record: dict[str, Any] = done.json()
     return record
 
 
@@ -108,9 +127,9 @@ def test_images_are_dealt_back_and_forth() -> None:
 @pytest.mark.parametrize(
     ("workers", "words"),
     [
-        (2, ["--engine", "cpu"]),
-        (3, ["--images", "250", "--trace"]),
+        (2, ["--images", "250", "--trace"]),
         (3, ["--engine", "cpu-layered", "--rebalance", "2"]),
+        pytest.param(2, ["--engine", "cpu"], marks=pytest.mark.slow),
         pytest.param(
             3,
             ["--engine", "cpu-layered", "--partition", "contiguous"],
@@ -120,7 +139,7 @@ def test_images_are_dealt_back_and_forth() -> None:
     ],
 )
 def test_workers_find_what_one_process_finds(launcher: str, workers: int, words: list[str]) -> None:
-    alone = run("processes", 1, *words)
+    alone = run_alone(*words)
     many = run(launcher, workers, *words)
     assert alone["launch"]["launcher"] == "alone"
     assert (many["launch"]["launcher"], many["launch"]["workers"]) == (launcher, workers)
@@ -146,6 +165,7 @@ def test_broadcast() -> None:
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_ranks_with_different_options() -> None:
     one, other = (command("mpi", 1, "--images", str(k))[3:] for k in (50, 60))
     message = failure([str(MPIEXEC), "-n", "1", *one, ":", "-n", "1", *other])
@@ -236,8 +256,16 @@ def test_a_worker_that_hangs_ends_the_run(launcher: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (signal.SIGTERM, "error: terminated by SIGTERM. What was written before is whole."),
-        (signal.SIGINT, "error: interrupted. What was written before is whole"),
+        pytest.param(
+            signal.SIGTERM,
+            "error: terminated by SIGTERM. What was written before is whole.",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            signal.SIGINT,
+            "error: interrupted. What was written before is whole",
+            marks=needs_interrupts,
+        ),
     ],
 )
 def test_a_signal_to_the_parent_ends_all(number: int, message: str) -> None:
@@ -251,7 +279,13 @@ def test_a_signal_to_the_parent_ends_all(number: int, message: str) -> None:
 
 
 @needs_mpi
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=[needs_interrupts, pytest.mark.slow]),
+    ],
+)
 def test_a_signal_to_mpiexec_ends_all(number: int) -> None:
     process, workers = started("mpi")
     process.send_signal(number)
@@ -261,7 +295,7 @@ def test_a_signal_to_mpiexec_ends_all(number: int) -> None:
     assert results() == []
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["processes", MPI_SLOW])
 def test_workers_end_when_their_parent_is_killed(launcher: str) -> None:
     process, workers = started(launcher)
     process.kill()
@@ -269,14 +303,14 @@ def test_workers_end_when_their_parent_is_killed(launcher: str) -> None:
     assert gone(workers)
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", [PROCESSES_SLOW, MPI])
 def test_a_worker_that_fails_says_why(launcher: str) -> None:
     message = failure(command(launcher, 3, "--images", "2"))
     assert "3 workers share 2 images" in message
     assert "worker" in message if launcher == "processes" else "rank" in message
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["processes", MPI_SLOW])
 def test_damage_is_told_by_the_worker_that_reads_it(
     launcher: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,8 +362,8 @@ def test_ranks_with_different_datasets() -> None:
 
 @needs_mpi
 def test_more_ranks_than_gpus(with_gpus: Callable[..., dict[str, str]]) -> None:
-    ranks = [str(MPIEXEC), "-n", "3", *SPDNN, "infer", "--dataset", "own.h5", "--device", "cuda"]
-    assert "3 ranks run on this host, and it has 2 GPUs" in failure(ranks, env=with_gpus(2))
+    ranks = [str(MPIEXEC), "-n", "2", *SPDNN, "infer", "--dataset", "own.h5", "--device", "cuda"]
+    assert "2 ranks run on this host, and it has 1 GPU." in failure(ranks, env=with_gpus(1))
 
 
 def failure(words: list[str], **options: Any) -> str:
@@ -359,8 +393,9 @@ def failure(words: list[str], **options: Any) -> str:
     ],
 )
 def test_what_cannot_be_rebalanced(words: list[str], message: str) -> None:
-    whole = [*command("processes", 1, "--rebalance", "2"), *words]
-    assert failure(whole).splitlines()[-1] == f"error: {message}"
+    done = here.run(*INFER, "--rebalance", "2", *words)
+    assert (done.code, done.err.splitlines()[-1]) == (1, f"error: {message}")
+    assert results() == []
 
 
 @pytest.mark.parametrize(
@@ -371,8 +406,9 @@ def test_what_cannot_be_rebalanced(words: list[str], message: str) -> None:
     ],
 )
 def test_a_launcher_that_cannot_be(launcher: str, workers: list[str], message: str) -> None:
-    words = [*SPDNN, "infer", "--dataset", "own.h5", "--launcher", launcher, *workers]
-    assert failure(words).startswith(f"error: {message}")
+    done = here.run("infer", "--dataset", "own.h5", "--launcher", launcher, *workers)
+    assert done.code == 1
+    assert done.err.startswith(f"error: {message}")
 
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_TASKS_PER_NODE": "2"}
@@ -384,13 +420,22 @@ TASKS = (
 )
 
 
-def launched(settings: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """A run, with nothing in the environment that a launcher of MPI sets but `settings`."""
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is in the environment that a launcher of MPI sets."""
     prefixes = ("PMI", "OMPI_", "SLURM_", "JSM_", "MV2_", "MPI_")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
-    infer = ["infer", "--dataset", "own.h5", "--device", "cpu", "--threads", "1"]
-    whole = [*SPDNN, *infer, "--format", "json", "--warmup", "0", "--repeat", "1", *words]
-    return subprocess.run(whole, env=kept | settings, capture_output=True, text=True, check=False)
+    for name in [name for name in os.environ if name.startswith(prefixes)]:
+        monkeypatch.delenv(name)
+
+
+ONCE = [*INFER, "--format", "json", "--warmup", "0", "--repeat", "1"]
+
+
+def launched(settings: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """A run as a launcher starts it that sets `settings`."""
+    environment = os.environ | settings
+    whole = [*SPDNN, *ONCE, *words]
+    return subprocess.run(whole, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -407,12 +452,17 @@ def launched(settings: dict[str, str], *words: str) -> subprocess.CompletedProce
     ],
     ids=str,
 )
-def test_what_is_no_rank(settings: dict[str, str], said: str) -> None:
+def test_what_is_no_rank(
+    no_launcher: None, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+) -> None:
     """Batch scripts, shells in an allocation, tasks without MPI, jobs of one rank."""
-    done = launched(settings)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["launch"]["launcher"] == "alone"
-    assert done.stderr.partition("Result file: ")[0] == said
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
+    done = here.run(*ONCE)
+    assert done.code == 0, done.err
+    assert done.json()["launch"]["launcher"] == "alone"
+    assert done.err.partition("Result file: ")[0] == said
 
 
 @needs_mpi
@@ -430,7 +480,9 @@ def test_what_is_no_rank(settings: dict[str, str], said: str) -> None:
     ],
     ids=str,
 )
-def test_what_is_a_rank(settings: dict[str, str]) -> None:
+def test_what_is_a_rank(
+    no_launcher: None, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
     """Here mpi4py finds no other ranks, and that is said; --launcher has the last word."""
     done = launched(settings)
     assert (done.returncode == 0, done.stdout) == (False, "")
@@ -440,9 +492,16 @@ def test_what_is_a_rank(settings: dict[str, str]) -> None:
             "launcher's: install mpi4py for that one, or use its own mpiexec. For a run of this "
             "process alone, add --launcher alone.\n"
         )
-    done = launched(settings, "--launcher", "alone")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["launch"]["launcher"] == "alone"
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    alone = here.run(*ONCE, "--launcher", "alone")
+    assert alone.code == 0, alone.err
+    assert alone.json()["launch"]["launcher"] == "alone"
+
+
+@needs_mpi
+def test_a_rank_that_is_to_start_processes(no_launcher: None) -> None:
+    settings = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}
     done = launched(settings, "--launcher", "processes", "--workers", "2")
     assert done.returncode == 0, done.stderr
     launch = json.loads(done.stdout)["launch"]
@@ -450,7 +509,7 @@ def test_what_is_a_rank(settings: dict[str, str]) -> None:
 
 
 @needs_mpi
-def test_mpi_that_was_asked_for() -> None:
+def test_mpi_that_was_asked_for(no_launcher: None) -> None:
     done = launched({}, "--launcher", "mpi", "--broadcast")
     assert done.returncode == 0, done.stderr
     launch = json.loads(done.stdout)["launch"]
@@ -489,7 +548,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["processes", MPI_SLOW])
 def test_a_worker_that_can_start_no_thread(launcher: str) -> None:
     Path("limited.py").write_text(LIMITED_RANK)
     whole = command(launcher, 2)
@@ -502,4 +561,5 @@ def test_a_worker_that_can_start_no_thread(launcher: str) -> None:
 
 def test_a_broadcast_without_ranks() -> None:
     message = "error: --broadcast is for MPI, and this is no rank of an MPI job.\n"
-    assert failure([*SPDNN, "infer", "--dataset", "own.h5", "--broadcast"]) == message
+    done = here.run("infer", "--dataset", "own.h5", "--broadcast")
+    assert (done.code, done.err) == (1, message)
