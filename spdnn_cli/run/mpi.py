@@ -253,8 +253,9 @@ def _own_gpu(local: Any) -> int:
     if present and all(len(uuids) == 1 for uuids in seen) and len(set(seen)) == size:
         own = 0  # the launcher gave each rank a GPU of its own
     elif len(present) < size:
+        gpus = "1 GPU" if len(present) == 1 else f"{len(present)} GPUs"
         raise DeviceError(
-            f"{size} ranks run on this host, and it has {len(present)} GPUs",
+            f"{size} ranks run on this host, and it has {gpus}",
             hint="Start as many ranks on each host as it has GPUs.",
         )
     else:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from helpers import command as here
 from helpers.networks import bit_features, layer_of
 from helpers.places import ROOT
 
@@ -23,6 +26,8 @@ from spdnn_cli.bench import suite_run as benching
 from spdnn_cli.bench.suite import DEFAULT_TIME_LIMIT, Suite, SuiteFile, find
 from spdnn_cli.bench.suite_run import Bench, Settled
 from spdnn_cli.cli.infer import infer
+from spdnn_cli.engines import registry
+from spdnn_cli.engines.cuda.tile import parse_tiling
 from spdnn_cli.errors import BenchError, one_line
 from spdnn_cli.network.dataset import write_dataset
 from spdnn_cli.network.fold import fold
@@ -264,6 +269,21 @@ def test_the_suites_that_come_with_the_program(name: str, number: int) -> None:
     assert len(file.suite(name).runs) == number
 
 
+def test_every_run_that_comes_with_the_program_is_a_command_line() -> None:
+    file = SuiteFile(find(None), infer.params)
+    own = registry.own_options()
+    for run in (run for name in file.names for run in file.suite(name).runs):
+        given = infer.make_context("infer", list(run.words)).params
+        entry = registry.ENGINES[given["engine"]]
+        taken = {option.name for option in entry.options}
+        assert {name for name in own if given[name] is not None} <= taken, run.words
+        if given.get("tile") not in (None, "auto"):
+            assert parse_tiling(given["tile"]).shape.minibatch >= 1
+        assert given["rebalance"] is None or entry.gives_values, run.words
+        assert given["gpus"] is None or (entry.device == "cuda" and given["workers"] is None)
+        assert given["workers"] is None or entry.device == "cpu", run.words
+
+
 # ---- what the command does
 
 
@@ -272,57 +292,109 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path, self.results = path, path / "results"
+
+    def fill(self) -> None:
+        """Write the dataset."""
         matrix = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
         inputs = bit_features(np.array([[1, 0, 0], [0, 0, 1], [0, 1, 0]]))
-        write_dataset(path / "own.h5", inputs, [(0, fold(layer_of(matrix)))], 1, 32.0, {})
+        write_dataset(self.path / "own.h5", inputs, [(0, fold(layer_of(matrix)))], 1, 32.0, {})
 
     def write(self, engines: list[dict[str, Any]], **more: Any) -> None:
+        """Write a suite s of these engines."""
         block = {"problems": {"dataset": "own.h5"}, "engines": engines, "device": "cpu", **more}
         text = json.dumps({"version": 1, "suites": {"s": {"warmup": 0, "repeat": 1} | block}})
         (self.path / "bench.yaml").write_text(text)  # JSON is YAML
 
     def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start `spdnn bench` in a process of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "spdnn_cli", "bench", *words],
+            cwd=self.path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def bench(self, *words: str) -> tuple[int, str, list[str]]:
-        """Exit code, stdout, lines of stderr."""
-        process = self.start(*words)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err.splitlines()
+    def prepared(self) -> Bench:
+        """The suite s as it stands: what is done, what is to go."""
+        workspace = Workspace(Path("datasets"), Path("results"))
+        return Bench(workspace, SuiteFile(Path("bench.yaml"), infer.params).suite("s"))
 
     def made(self) -> set[Path]:
         """The result files."""
         return set(self.results.glob("local/*/n*.json"))
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A `spdnn bench` that has ended."""
+
+    folder: Folder
+    code: int
+    out: str
+    err: list[str]
+
+
+def ended(folder: Folder, process: subprocess.Popen[str]) -> Ended:
+    out, err = process.communicate(timeout=120)
+    return Ended(folder, process.returncode, out, err.splitlines())
+
+
+def bench(*words: str) -> tuple[int, str, list[str]]:
+    """`spdnn bench` in this process, its runs in theirs: exit code, stdout, lines of stderr."""
+    done = here.run("bench", *words)
+    return done.code, done.out, done.err.splitlines()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
+    folder = Folder(tmp_path)
+    folder.fill()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A suite of two engines that ran."""
+    folder = Folder(tmp_path_factory.mktemp("ran"))
+    folder.fill()
+    folder.write([CPU, LAYERED])
+    return ended(folder, folder.start("s"))
+
+
+@pytest.fixture
+def after(ran: Ended, tmp_path: Path) -> Folder:
+    """A folder of its own in which that suite was done."""
+    shutil.copytree(ran.folder.path, tmp_path, dirs_exist_ok=True)
     return Folder(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A test that fails leaves no process behind."""
+    yield
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if str(FOREVER) in process.cmdline():
+                process.kill()
 
 
 CPU, LAYERED = {"engine": "cpu", "threads": 1}, {"engine": "cpu-layered", "threads": 1}
 GONE = {"engine": "cpu", "dataset": "gone.h5"}
+REFUSED = {"engine": "cpu", "tile": "auto"}
 ENDLESS = {"engine": "cpu", "threads": 1, "repeat": FOREVER}
+KILLED, LONG = ENDLESS | {"images": 1}, ENDLESS | {"images": 2, "time-limit": 3}
 
 
-def test_a_suite_runs_is_verified_and_ends_with_its_table(folder: Folder) -> None:
-    folder.write([CPU, LAYERED])
-
-    code, out, err = folder.bench("s")
-
-    assert code == 0, err
-    assert err[0].startswith(
+def test_a_suite_runs_is_verified_and_ends_with_its_table(ran: Ended) -> None:
+    assert ran.code == 0, ran.err
+    assert ran.err[0].startswith(
         "[1/2] own.h5, cpu, device cpu, threads 1, warmup 0, repeat 1: done in"
     )
-    assert err[1].startswith("[2/2] own.h5, cpu-layered, device cpu, threads 1, warmup 0,")
-    assert "TeraEdges/s (effective)" in out
-    assert "cpu-layered (1 thread)" in out
-    records = [json.loads(path.read_text()) for path in folder.made()]
+    assert ran.err[1].startswith("[2/2] own.h5, cpu-layered, device cpu, threads 1, warmup 0,")
+    assert "TeraEdges/s (effective)" in ran.out
+    assert "cpu-layered (1 thread)" in ran.out
+    records = [json.loads(path.read_text()) for path in ran.folder.made()]
     assert all(
         record["command"][:4] == ["spdnn", "infer", "--dataset", "own.h5"] for record in records
     )
@@ -338,19 +410,19 @@ def test_a_suite_runs_is_verified_and_ends_with_its_table(folder: Folder) -> Non
     ] * 2
 
 
-def test_what_was_done_is_not_run_again(folder: Folder) -> None:
-    folder.write([CPU])
-    assert folder.bench("s")[0] == 0
-    (first,) = folder.made()
+def test_what_was_done_is_not_run_again(after: Folder) -> None:
+    made = after.made()
+    (cpu,) = (path.relative_to(after.path) for path in made if "-cpu-2" in path.name)
 
-    kept = folder.bench("s")
-    assert (kept[0], folder.made()) == (0, {first})
-    shown = f"[1/1] own.h5, cpu, device cpu, threads 1, warmup 0, repeat 1: done before, {first}"
-    assert kept[2][0] == shown.replace(f"{folder.path}/", "")
-    assert "cpu (1 thread)" in kept[1]
+    code, out, err = bench("s")
+    assert (code, after.made()) == (0, made)
+    shown = f"[1/2] own.h5, cpu, device cpu, threads 1, warmup 0, repeat 1: done before, {cpu}"
+    assert err[0] == shown
+    assert "cpu (1 thread)" in out
 
-    assert folder.bench("s", "--again")[0] == 0
-    assert len(folder.made()) == 2
+    after.write([CPU])
+    assert bench("s", "--again")[0] == 0
+    assert len(after.made() - made) == 1
 
 
 OTHERS: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
@@ -363,30 +435,24 @@ OTHERS: list[tuple[str, Callable[[dict[str, Any]], None]]] = [
 
 @pytest.mark.parametrize("change", [change for _, change in OTHERS], ids=[n for n, _ in OTHERS])
 def test_what_another_program_or_machine_did_is_run_anew(
-    folder: Folder, change: Callable[[dict[str, Any]], None]
+    after: Folder, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    folder.write([CPU])
-    suite = SuiteFile(Path("bench.yaml"), infer.params).suite("s")
-    workspace = Workspace(Path("datasets"), Path("results"))
-    Bench(workspace, suite).execute(lambda run: None, lambda settled: None)
-    (path,) = folder.made()
-    assert Bench(workspace, suite).pending == []
+    assert after.prepared().pending == []
+    for path in after.made():
+        record = json.loads(path.read_text())
+        change(record)
+        path.write_text(json.dumps(record))
 
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
-    assert Bench(workspace, suite).pending == list(suite.runs)
+    prepared = after.prepared()
+    assert prepared.pending == list(prepared.suite.runs)
 
 
-@pytest.mark.slow
-def test_a_result_that_is_gone_is_made_anew(folder: Folder) -> None:
-    folder.write([CPU])
-    assert folder.bench("s")[0] == 0
-    (first,) = folder.made()
-    first.unlink()
+def test_a_result_that_is_gone_is_made_anew(after: Folder) -> None:
+    (layered,) = (path for path in after.made() if "-cpu-layered-" in path.name)
+    layered.unlink()
 
-    assert folder.bench("s")[0] == 0
-    assert len(folder.made() - {first}) == 1
+    prepared = after.prepared()
+    assert prepared.pending == list(prepared.suite.runs[1:])
 
 
 def wait_for(line: str, process: subprocess.Popen[str]) -> None:
@@ -417,14 +483,14 @@ def child_of(process: subprocess.Popen[str]) -> psutil.Process:
         pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_suite_goes_on_where_it_stopped(folder: Folder, number: int) -> None:
+def test_an_interrupted_suite_goes_on_where_it_stopped(after: Folder, number: int) -> None:
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip("the signal is ignored here, as under nohup, and so it is by spdnn")
-    folder.write([CPU, ENDLESS])
-    process = folder.start("s")
+    made = after.made()
+    after.write([CPU, ENDLESS])
+    process = after.start("s")
     wait_for("[1/2]", process)
     child = child_of(process)
-    (first,) = folder.made()
 
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -435,131 +501,117 @@ def test_an_interrupted_suite_goes_on_where_it_stopped(folder: Folder, number: i
         "Run the same command again, without --again, to go on from there.\n"
     )
     assert not child.is_running()  # nor is it left as an orphan
-    assert folder.made() == {first}
-    assert not list(folder.results.rglob("*.part"))
-
-    folder.write([CPU, ENDLESS | {"repeat": 2}])
-    code, _, lines = folder.bench("s")
-    assert (code, len(folder.made())) == (0, 2)
-    assert "done before" in lines[0]
-    assert "done in" in lines[1]
+    assert after.made() == made
+    assert not list(after.results.rglob("*.part"))
+    prepared = after.prepared()
+    assert prepared.pending == list(prepared.suite.runs[1:])
 
 
-@pytest.mark.slow
-def test_a_bench_that_is_killed_goes_on_where_it_stopped(folder: Folder) -> None:
-    folder.write([CPU, ENDLESS])
-    process = folder.start("s")
+def test_a_bench_that_is_killed_goes_on_where_it_stopped(after: Folder) -> None:
+    made = after.made()
+    after.write([CPU, ENDLESS])
+    process = after.start("s")
     wait_for("[1/2]", process)
     child = child_of(process)
     process.kill()
     child.kill()
     process.communicate(timeout=60)
 
-    folder.write([CPU, LAYERED])
-    code, _, lines = folder.bench("s")
-    assert (code, len(folder.made())) == (0, 2)
-    assert "done before" in lines[0]
+    assert after.made() == made
+    prepared = after.prepared()
+    assert prepared.pending == list(prepared.suite.runs[1:])
 
 
-def test_a_failure_is_noted_and_the_rest_still_runs(folder: Folder) -> None:
-    folder.write([GONE, CPU])
-
-    code, out, err = folder.bench("s")
-
-    missing = "exit code 1: gone.h5: there is no such file. Run spdnn convert to make the dataset."
-    title = "gone.h5, cpu, device cpu, warmup 0, repeat 1"
-    assert code == 1
-    assert err[0] == f"[1/2] {title}: FAILED: {missing}"
-    assert "done in" in err[1]
-    assert err[-2:] == [
-        f"Failed: {title}: {missing}",
-        "error: 1 of 2 runs of suite s failed. Run the command again to run these again.",
-    ]
-    assert "cpu (1 thread)" in out
-
-    # What failed runs again, what was done does not.
-    (folder.path / "gone.h5").write_bytes((folder.path / "own.h5").read_bytes())
-    code, _, err = folder.bench("s")
-    assert (code, len(folder.made())) == (0, 2)
-    assert "done in" in err[0] + err[1]
-    assert "done before" in err[0] + err[1]
+MODULES = ("random", "json", "numpy", "click", "psutil", "yaml")
 
 
-def test_what_infer_refuses_is_a_failure_with_its_reason(folder: Folder) -> None:
-    folder.write([{"engine": "cpu", "tile": "auto", "images": 1}])
-    suite = SuiteFile(Path("bench.yaml"), infer.params).suite("s")
-    ended: list[Settled] = []
-    Bench(Workspace(Path("datasets"), folder.results), suite).execute(
-        lambda run: None, ended.append
-    )
-    (outcome,) = ended
-    assert outcome.state == "failed"
-    assert outcome.reason is not None
-    assert outcome.reason == "exit code 1: engine cpu does not take --tile. Leave out --tile."
-
-
-@pytest.mark.slow
-def test_a_run_has_a_time_limit(folder: Folder) -> None:
-    folder.write([ENDLESS | {"time-limit": 3}, CPU])
-
-    code, _, err = folder.bench("s")
-
-    assert code == 1
-    assert err[0].endswith("FAILED: it took longer than its time limit of 3 s")
-    assert "done in" in err[1]
-    assert len(folder.made()) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_a_run_that_is_killed_is_a_failure(folder: Folder) -> None:
-    folder.write([ENDLESS, CPU])
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A suite of four runs that fail and one that does not, among a user's own modules."""
+    folder = Folder(tmp_path_factory.mktemp("failed"))
+    folder.fill()
+    for name in MODULES:
+        (folder.path / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user')")
+    folder.write([KILLED, GONE, REFUSED, LONG, CPU])
     process = folder.start("s")
     child_of(process).kill()
-    _, err = process.communicate(timeout=60)
-
-    assert process.returncode == 1
-    lines = err.splitlines()
-    assert lines[0].endswith("it was ended by SIGKILL: perhaps there was too little memory")
-    assert "done in" in lines[1]
+    return ended(folder, process)
 
 
-@pytest.mark.slow
+def test_a_failure_is_told_and_the_rest_still_runs(failed: Ended) -> None:
+    missing = "exit code 1: gone.h5: there is no such file. Run spdnn convert to make the dataset."
+    title = "gone.h5, cpu, device cpu, warmup 0, repeat 1"
+    assert failed.code == 1
+    assert failed.err[1] == f"[2/5] {title}: FAILED: {missing}"
+    assert failed.err[4].startswith("[5/5] own.h5, cpu, device cpu, threads 1, warmup 0, repeat 1")
+    assert "done in" in failed.err[4]
+    assert f"Failed: {title}: {missing}" in failed.err[5:]
+    assert failed.err[-1] == (
+        "error: 4 of 5 runs of suite s failed. Run the command again to run these again."
+    )
+    assert "cpu (1 thread)" in failed.out
+    assert len(failed.folder.made()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_run_that_is_killed_is_a_failure(failed: Ended) -> None:
+    told = "it was ended by SIGKILL: perhaps there was too little memory"
+    assert failed.err[0].endswith(f"FAILED: {told}")
+
+
+def test_what_infer_refuses_is_a_failure_with_its_reason(failed: Ended) -> None:
+    told = "exit code 1: engine cpu does not take --tile. Leave out --tile."
+    assert failed.err[2].endswith(f"FAILED: {told}")
+
+
+def test_a_run_has_a_time_limit(failed: Ended) -> None:
+    assert failed.err[3].endswith("FAILED: it took longer than its time limit of 3 s")
+
+
+def test_modules_in_the_current_folder_are_not_imported(failed: Ended) -> None:
+    assert all((failed.folder.path / f"{name}.py").exists() for name in MODULES)
+    assert "of the user" not in failed.out + "".join(failed.err)
+    assert "done in" in failed.err[4]
+
+
+def test_what_failed_is_run_again_and_what_was_done_is_not(failed: Ended, tmp_path: Path) -> None:
+    shutil.copytree(failed.folder.path, tmp_path, dirs_exist_ok=True)
+    prepared = Folder(tmp_path).prepared()
+    assert prepared.pending == list(prepared.suite.runs[:4])
+
+
 def test_a_result_that_nobody_can_verify_is_a_failure_until_it_is_verified(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write([CPU])
-    workspace = Workspace(Path("datasets"), Path("results"))
-    suite = SuiteFile(Path("bench.yaml"), infer.params).suite("s")
     monkeypatch.setattr(benching, "MOST_REFERENCE_EDGES", 0)
-    ended: list[Settled] = []
+    told: list[Settled] = []
 
-    Bench(workspace, suite).execute(lambda run: None, ended.append)
+    folder.prepared().execute(lambda run: None, told.append)
 
-    (outcome,) = ended
+    (outcome,) = told
     assert outcome.state == "failed"
     assert outcome.result is not None
     assert outcome.reason == (
         f"not verified: no truth is known at no cost. Run: spdnn verify {outcome.result.record.id}"
     )
-    command = [sys.executable, "-m", "spdnn_cli", "verify", outcome.result.record.id]
-    assert subprocess.run(command, check=True, capture_output=True).returncode == 0
-    (kept,) = Bench(workspace, suite).outcomes
+    assert here.run("verify", outcome.result.record.id).code == 0
+    (kept,) = folder.prepared().outcomes
     assert (kept.state, kept.result_name) == ("kept", outcome.result_name)
 
 
-def test_what_this_machine_cannot_run_is_skipped(folder: Folder) -> None:
-    folder.write([CPU, {"engine": "cpu", "threads": 4096}])
+def test_what_this_machine_cannot_run_is_skipped(after: Folder) -> None:
+    after.write([CPU, {"engine": "cpu", "threads": 4096}])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     reason = f"it needs 4096 cores, this machine has {cores}"
 
-    code, _, err = folder.bench("s")
+    code, _, err = bench("s")
     assert code == 0
-    assert err[0].endswith(f"threads 4096, warmup 0, repeat 1: SKIPPED: {reason}")
+    assert err[1].endswith(f"threads 4096, warmup 0, repeat 1: SKIPPED: {reason}")
     assert err[-1] == f"Skipped: 1 run: {reason}"
 
-    folder.write([{"engine": "cpu", "threads": 4096}])
-    code, out, err = folder.bench("s")
+    after.write([{"engine": "cpu", "threads": 4096}])
+    code, out, err = bench("s")
     assert (code, out) == (1, "")
     assert err[-1] == (
         "error: nothing was run: this machine cannot do any run of suite s. See spdnn bench --list."
@@ -591,7 +643,7 @@ def test_more_gpus_than_there_are(
 def test_list_shows_the_runs_as_commands_and_runs_none(folder: Folder) -> None:
     folder.write([CPU, {"engine": "cpu", "threads": 4096}])
 
-    code, out, err = folder.bench("--list")
+    code, out, err = bench("--list")
 
     assert (code, err) == (0, [])
     command = "  spdnn infer --dataset own.h5 --engine cpu --device cpu"
@@ -599,16 +651,14 @@ def test_list_shows_the_runs_as_commands_and_runs_none(folder: Folder) -> None:
     assert lines[:2] == ["s: 2 runs", f"{command} --threads 1 --warmup 0 --repeat 1"]
     assert lines[2].startswith(f"{command} --threads 4096 --warmup 0 --repeat 1  (it needs 4096")
     assert not folder.results.exists()
-    assert folder.bench("s", "--list") == (code, out, err)
-    assert folder.bench("t", "--list")[2] == [
-        "error: bench.yaml: there is no suite 't'. Suites: s."
-    ]
+    assert bench("s", "--list") == (code, out, err)
+    assert bench("t", "--list")[2] == ["error: bench.yaml: there is no suite 't'. Suites: s."]
 
 
 def test_without_a_name_it_is_smoke(folder: Folder) -> None:
     folder.write([CPU])
 
-    assert folder.bench() == (
+    assert bench() == (
         1,
         "",
         ["error: bench.yaml: there is no suite 'smoke'. Suites: s."],
@@ -617,51 +667,40 @@ def test_without_a_name_it_is_smoke(folder: Folder) -> None:
 
 def test_time_left_is_that_of_the_runs_so_far(folder: Folder) -> None:
     folder.write([CPU, LAYERED, ENDLESS])
-    workspace = Workspace(Path("datasets"), Path("results"))
-    bench = Bench(workspace, SuiteFile(Path("bench.yaml"), infer.params).suite("s"))
-    assert bench.seconds_left() is None
+    prepared = folder.prepared()
+    assert prepared.seconds_left() is None
 
-    first = bench.pending[0]
-    bench._settled[first] = Settled(first, "done", seconds=30.0)
-    assert bench.seconds_left() == 2 * 30.0
-
-
-# ---- folders and modules of any name
+    first = prepared.pending[0]
+    prepared._settled[first] = Settled(first, "done", seconds=30.0)
+    assert prepared.seconds_left() == 2 * 30.0
 
 
-@pytest.mark.slow
-def test_modules_in_the_current_folder_are_not_imported(folder: Folder) -> None:
-    for name in ("random", "json", "numpy", "click", "psutil", "yaml"):
-        (folder.path / f"{name}.py").write_text("raise SystemExit(f'{__name__} of the user')")
-    folder.write([CPU])
-
-    code, _, err = folder.bench("s")
-
-    assert (code, len(folder.made())) == (0, 1), err
+# ---- folders of any name
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are not to be had everywhere")
 @pytest.mark.parametrize(
     "name",
     [
-        "-dash",
         os.fsdecode(b"no \xff UTF-8"),
-        "two\nlines",
-        "däta",
+        pytest.param("-dash", marks=pytest.mark.slow),
+        pytest.param("two\nlines", marks=pytest.mark.slow),
+        pytest.param("däta", marks=pytest.mark.slow),
     ],
     ids=ascii,
 )
-def test_folders_of_any_name(folder: Folder, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_any_name(after: Folder, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPDNN_RESULTS_DIR", name)
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    folder.write([CPU])
+    after.results.rename(after.path / name)
+    after.write([CPU, CPU | {"images": 2}])
 
-    for state in ("done in", f"done before, {one_line(name)}".encode("ascii", "backslashreplace")):
-        code, _, err = folder.bench("s")
-        assert code == 0, err
-        assert (state if isinstance(state, str) else state.decode()) in err[0]
-    assert len(list((folder.path / name).glob("local/*/n*.json"))) == 1
+    done = ended(after, after.start("s"))
+    assert done.code == 0, done.err
+    shown = one_line(name).encode("ascii", "backslashreplace").decode()
+    assert f"done before, {shown}" in done.err[0]
+    assert "done in" in done.err[1]
+    assert len(list((after.path / name).glob("local/*/n*.json"))) == 3
 
 
 def test_results_that_cannot_be_written_stop_a_suite_before_its_runs(
@@ -670,7 +709,7 @@ def test_results_that_cannot_be_written_stop_a_suite_before_its_runs(
     monkeypatch.setenv("SPDNN_RESULTS_DIR", "own.h5/results")  # below a file
     folder.write([ENDLESS])
 
-    code, out, err = folder.bench("s")
+    code, out, err = bench("s")
 
     assert (code, out, len(err)) == (1, "", 1)
     assert err[0].startswith("error: own.h5/results/")

@@ -139,8 +139,9 @@ def test_images_are_dealt_back_and_forth() -> None:
     ],
 )
 def test_workers_find_what_one_process_finds(launcher: str, workers: int, words: list[str]) -> None:
+    broadcast = ["--broadcast"] if launcher == "mpi" and "--trace" in words else []
     alone = run_alone(*words)
-    many = run(launcher, workers, *words)
+    many = run(launcher, workers, *words, *broadcast)
     assert alone["launch"]["launcher"] == "alone"
     assert (many["launch"]["launcher"], many["launch"]["workers"]) == (launcher, workers)
     for name in ("categories_sha256", "survivors", "executed_edges", "edges", "alive"):
@@ -148,6 +149,7 @@ def test_workers_find_what_one_process_finds(launcher: str, workers: int, words:
     assert sum(worker["images"] for worker in many["workers"]) == many["images"]
     assert sum(worker["survivors"] for worker in many["workers"]) == many["survivors"]
     assert many["imbalance"] >= 1
+    assert many["launch"]["broadcast"] == bool(broadcast)
     if "--rebalance" in words:
         moved = [worker["rebalanced"] for worker in many["workers"]]
         after = [part["images_after"] for part in moved]
@@ -157,11 +159,6 @@ def test_workers_find_what_one_process_finds(launcher: str, workers: int, words:
         assert many["launch"]["rebalance_layer"] == 2
     if "--trace" in words:
         assert many["lifetimes_sha256"] == alone["lifetimes_sha256"] is not None
-
-
-@needs_mpi
-def test_broadcast() -> None:
-    assert run("mpi", 2, "--broadcast")["launch"]["broadcast"]
 
 
 @needs_mpi
@@ -363,7 +360,7 @@ def test_ranks_with_different_datasets() -> None:
 @needs_mpi
 def test_more_ranks_than_gpus(with_gpus: Callable[..., dict[str, str]]) -> None:
     ranks = [str(MPIEXEC), "-n", "2", *SPDNN, "infer", "--dataset", "own.h5", "--device", "cuda"]
-    assert "2 ranks run on this host, and it has 1 GPU." in failure(ranks, env=with_gpus(1))
+    assert "2 ranks run on this host, and it has 1 GPU. " in failure(ranks, env=with_gpus(1))
 
 
 def failure(words: list[str], **options: Any) -> str:
@@ -500,6 +497,7 @@ def test_what_is_a_rank(
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_a_rank_that_is_to_start_processes(no_launcher: None) -> None:
     settings = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}
     done = launched(settings, "--launcher", "processes", "--workers", "2")
@@ -517,20 +515,21 @@ def test_mpi_that_was_asked_for(no_launcher: None) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="terminals are Unix's")
-def test_a_shell_that_srun_started_with_pmi() -> None:
+def test_a_shell_that_srun_started_with_pmi(
+    no_launcher: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It sits on a terminal; what srun and mpiexec start does not."""
-    settings = SHELL | {"PMI_RANK": "0", "PMI_SIZE": "4"}
+    for name, value in (SHELL | {"PMI_RANK": "0", "PMI_SIZE": "4"}).items():
+        monkeypatch.setenv(name, value)
     master, terminal = os.openpty()
     try:
-        words = [*SPDNN, "infer", "--dataset", "own.h5", "--device", "cpu", "--format", "json"]
-        done = subprocess.run(
-            words, env=os.environ | settings, stdin=terminal, capture_output=True, check=False
-        )
+        with open(terminal) as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            done = here.run(*ONCE)
     finally:
         os.close(master)
-        os.close(terminal)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["launch"]["launcher"] == "alone"
+    assert done.code == 0, done.err
+    assert done.json()["launch"]["launcher"] == "alone"
 
 
 LIMITED_RANK = """
