@@ -42,6 +42,8 @@ _BITS = 4 << 20
 _LONGEST_LINE = 1 << 20
 """Bytes after which a line counts as one without end."""
 
+_GZIPPED = (".gz", ".tgz")
+
 _NUMBER = re.compile(rb"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(rb"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _LAYER_NUMBER = re.compile(r"-l([1-9][0-9]{0,8})\.tsv")
@@ -519,7 +521,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _inflated(file: IO[bytes], path: Path) -> AbstractContextManager[IO[bytes]]:
     """The bytes that `file` stands for; a thread inflates ahead of the reader."""
-    if path.suffix != ".gz":
+    if path.suffix not in _GZIPPED:
         return nullcontext(file)
     return cast(IO[bytes], igzip_threaded.open(file, "rb"))  # type: ignore[no-untyped-call]
 

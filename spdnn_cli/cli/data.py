@@ -28,7 +28,7 @@ def _mirror(context: Any, option: Any, place: str | None) -> str | None:
     return None if place is None else os.path.expanduser(place)
 
 
-@click.command()
+@click.command(short_help="Download the raw files, or the rest of them.")
 @click.option(
     "--neurons",
     callback=some_problems,

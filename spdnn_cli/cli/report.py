@@ -52,7 +52,11 @@ _devices = click.option(
 )
 
 
-@click.group(cls=InOrder, invoke_without_command=True)
+@click.group(
+    cls=InOrder,
+    invoke_without_command=True,
+    short_help="What the results say: tables, pictures, a page.",
+)
 @_tables_format
 @_machine
 @click.option(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -334,6 +335,13 @@ def decode(text: str | bytes) -> Record:
     Raises:
         ValueError: it is not JSON, or not a record of this version; the message names the path.
     """
+    try:
+        return _decoded(text)
+    except msgspec.ValidationError as error:
+        raise ValueError(_with_whole_path(str(error))) from error
+
+
+def _decoded(text: str | bytes) -> Record:
     version = msgspec.json.decode(text, type=_Versioned).schema_version
     if version != SCHEMA_VERSION:
         newer = "Update spdnn" if version > SCHEMA_VERSION else "Run it again with this version"
@@ -341,9 +349,25 @@ def decode(text: str | bytes) -> Record:
     return _decoder.decode(text)
 
 
+def _with_whole_path(message: str) -> str:
+    """What msgspec says; of a missing or unknown field it names the place and the field apart."""
+    match = _FIELD_AT_FAULT.fullmatch(message)
+    if match is None:
+        return message
+    state = "is missing" if match["what"] == "missing required" else "is unknown"
+    return f"`{match['place'] or '$'}.{match['name']}` {state}"
+
+
 def encode(record: Record) -> str:
     """A record as one line of JSON, without a line end."""
     return msgspec.json.encode(record).decode()
+
+
+_FIELD_AT_FAULT = re.compile(
+    r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*?)`"
+    r"(?: - at `(?P<place>.*)`)?",
+    re.DOTALL,
+)
 
 
 class _Versioned(msgspec.Struct):

@@ -212,7 +212,7 @@ class Store:
         Raises:
             ResultError: there is none, or the file holds several.
         """
-        path = Path(word)
+        path = Path(os.path.expanduser(word))
         if path.suffix in (".json", ".jsonl") or path.exists():
             return only(path)
         for result in self.all():

@@ -100,14 +100,14 @@ def make_record(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
         suite=os.environ.get(SUITE_VARIABLE) or None,
         program=Program(__version__, sources_sha256()),
-        command=("spdnn", *sys.argv[1:]),
+        command=("spdnn", *map(_as_text, sys.argv[1:])),
         options=Repetition(options.warmup, options.repeat),
         neurons=dataset.neurons,
         layers=layers,
         images=images,
-        engine=first.choice.engine,
+        engine=_as_text(first.choice.engine),
         engine_reason=first.choice.reason,
-        engine_options=options.own_of(first.choice.engine),
+        engine_options={k: _as_text(v) for k, v in options.own_of(first.choice.engine).items()},
         engine_settings=first.settings,
         device=first.choice.device,
         threads=options.threads,
@@ -139,6 +139,11 @@ def make_record(
         machine=msgspec.structs.replace(machine.describe(), cuda=cuda),
         peak_memory_bytes=max(outcome.peak_memory_bytes for outcome in outcomes),
     )
+
+
+def _as_text(word: str) -> str:
+    """A word of the user's as JSON can hold it: a file's name may have bytes that are no text."""
+    return word.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def lifetimes_of(
@@ -216,7 +221,7 @@ def _data(workspace: Workspace, dataset: Dataset, layers: int) -> Data:
     made = dict(dataset.provenance)
     return Data(
         # Below `data_dir` by its name, so that the folders can be moved.
-        file=path.name if path.parent == workspace.data_dir.resolve() else str(path),
+        file=_as_text(path.name if path.parent == workspace.data_dir.resolve() else str(path)),
         source=str(made.pop("source", "unknown")),
         images=dataset.images,
         official_inputs=dataset.features_sha256 == problem.FEATURES_SHA256.get(dataset.neurons),

@@ -14,7 +14,8 @@ from spdnn_cli.engines.choice import choose
 from spdnn_cli.engines.protocol import EngineOptions
 from spdnn_cli.engines.registry import create
 from spdnn_cli.network.dataset import Dataset
-from spdnn_cli.run.truth import difference, known_truth
+from spdnn_cli.results.record import Status, Verification
+from spdnn_cli.run.truth import known_truth, verification
 from spdnn_cli.workspace import Workspace
 
 LAYERS = 120
@@ -62,12 +63,16 @@ def test_the_categories_are_the_official(
 
     truth = known_truth(workspace, dataset, LAYERS, dataset.images)
     assert truth is not None
-    assert truth.source == "the official categories (SHA-256)"
-    assert difference(found.categories, truth) is None
-    assert difference(found.categories[1:], truth) == "1811 categories, 1812 are right"
+    source = "the official categories (SHA-256)"
+    assert verification(found.categories, truth) == Verification(Status.VERIFIED, source)
+    assert verification(found.categories[1:], truth) == Verification(
+        Status.WRONG, source, "1811 categories, 1812 are right"
+    )
     swapped = np.sort(np.append(found.categories[1:], 0).astype(np.int32))
     assert 0 not in found.categories
-    assert difference(swapped, truth) == "1812 categories, as is right, but not the same ones"
+    assert verification(swapped, truth) == Verification(
+        Status.WRONG, source, "1812 categories, as is right, but not the same ones"
+    )
 
 
 def test_auto_takes_the_folding_engine(dataset: Dataset) -> None:
