@@ -59,7 +59,10 @@ def test_an_engine_on_another_device(name: str, device: str, other: str) -> None
 
 
 def test_an_engine_that_is_not_there() -> None:
-    wanted = f"there is no engine 'gpu'. Did you mean 'cpu'? Engines: {', '.join(ENGINES)}; or FILE.py:Class for your own."
+    wanted = (
+        f"there is no engine 'gpu'. Did you mean 'cpu'? Engines: {', '.join(ENGINES)}; "
+        "or FILE.py:Class for your own."
+    )
     with pytest.raises(EngineError) as caught:
         choose("gpu", None, "cpu", few_twins())
     assert str(caught.value) == wanted

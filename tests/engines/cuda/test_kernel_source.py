@@ -101,6 +101,7 @@ NO_VECTORS = TileShape(12, 1, 96, panel=12, vector=1).macros
 A_WARP_A_TEAM = {"TERMS": 16, "ROWS": 8, "TEAM": 32, "IMAGES": 1}
 
 
+@pytest.mark.slow  # the emulator compiles each file too, with g++
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 @pytest.mark.parametrize(
     ("file", "macros"),

@@ -45,11 +45,24 @@ from spdnn_cli.engines.registry import create
 from spdnn_cli.errors import DeviceError
 
 REVERSE, SHUFFLED = 1, 3
-SLOW = pytest.mark.slow
+
+
+def variation(*values: Any) -> Any:
+    """Parameters for slow tests: a kind of problem that quick tests have too."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 BLOCK_BARRIER, WARP_BARRIER = "__syncthreads();", "__syncwarp();"
-QUICK_SHAPES = [shape for shape in TILE_SHAPES if shape.vector == 1 or shape.minibatch == 24]
-SLOW_SHAPES = [s for s in TILE_SHAPES[1:] if s not in (*QUICK_SHAPES, SMALL_BUFFER)]
-"""All other tests of the tiled engine have the first of them."""
+FOLDING = [name for name in CUDA_ENGINES if name not in LAYERED]
+NO_VECTORS = TILE_SHAPES[-2]
+QUICK_EDGES = (
+    "16 images a warp",
+    "an image a lane",
+    "2 images a warp, odd copies",
+    "more words than shared memory",
+    "more shifts than are prepared",
+    "odd nodes",
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +81,7 @@ def order(device: Any, request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", CUDA_ENGINES)
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(problem=problems(exact=True))
 def test_small_networks(device: Any, name: str, problem: Problem) -> None:
     layers, features = problem
@@ -76,7 +89,7 @@ def test_small_networks(device: Any, name: str, problem: Problem) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bits", "order"), [(True, REVERSE), (False, SHUFFLED)], indirect=["order"]
+    ("bits", "order"), [(True, REVERSE), variation(False, SHUFFLED)], indirect=["order"]
 )
 @pytest.mark.parametrize("name", CUDA_ENGINES)
 def test_wide_networks(device: Any, order: None, name: str, bits: bool) -> None:
@@ -84,7 +97,13 @@ def test_wide_networks(device: Any, order: None, name: str, bits: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [*QUICK_SHAPES, *(pytest.param(shape, marks=SLOW) for shape in SLOW_SHAPES)], ids=str
+    "shape",
+    [
+        shape if shape == NO_VECTORS else variation(shape)
+        for shape in TILE_SHAPES[1:]  # other tests have the first
+        if shape != SMALL_BUFFER
+    ],
+    ids=str,
 )
 def test_tile_shapes(device: Any, shape: TileShape) -> None:
     cuda_checks.tile_shapes(shape, reorder=True)
@@ -94,7 +113,7 @@ def test_a_tile_shape_that_is_asked_for(device: Any) -> None:
     cuda_checks.a_tile_shape_that_is_asked_for()
 
 
-@pytest.mark.parametrize("order", [0, REVERSE, pytest.param(SHUFFLED, marks=SLOW)], indirect=True)
+@pytest.mark.parametrize("order", [variation(0), REVERSE, variation(SHUFFLED)], indirect=True)
 def test_footprints_of_several_buffers(device: Any, order: None) -> None:
     cuda_checks.tile_shapes(SMALL_BUFFER, reorder=False)
 
@@ -114,12 +133,14 @@ def test_more_images_than_a_survey_moves_at_a_time(device: Any) -> None:
     cuda_checks.any_number_of_images("tiled", 20_000)
 
 
-@pytest.mark.parametrize("bits", [True, False])
+@pytest.mark.parametrize("bits", [True, variation(False)])
 def test_streamed_weights_and_batches_of_images(device: Any, bits: bool) -> None:
     cuda_checks.streamed_weights_and_batches(bits)
 
 
-@pytest.mark.parametrize(("share", "memory"), [(0.0, None), (1.0, None), (1.0, 3_000_000)])
+@pytest.mark.parametrize(
+    ("share", "memory"), [variation(0.0, None), variation(1.0, None), (1.0, 3_000_000)]
+)
 def test_values_of_the_live_images(device: Any, share: float, memory: int | None) -> None:
     cuda_checks.values_of_the_live_images(share, memory)
 
@@ -141,6 +162,7 @@ def test_too_little_memory_is_said_in_words(device: Any, name: str) -> None:
 
 def test_the_tile_shape_is_tried_out_once(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "FEW_IMAGES", 30)
+    monkeypatch.setattr(tuning, "CANDIDATES", tuning.CANDIDATES[:2])
     cuda_checks.tile_shapes_are_tried_out_once(monkeypatch)
 
 
@@ -148,8 +170,8 @@ def test_the_tile_shape_is_tried_out_once(device: Any, monkeypatch: pytest.Monke
     ("neurons", "retire", "order"),
     [
         (1024, True, REVERSE),
-        pytest.param(1024, False, SHUFFLED, marks=SLOW),
-        pytest.param(4096, True, 0, marks=SLOW),
+        variation(1024, False, SHUFFLED),
+        variation(4096, True, 0),
     ],
     indirect=["order"],
 )
@@ -162,7 +184,7 @@ def test_both_kernels_of_folded_layers(
 @pytest.mark.parametrize(
     ("shape", "order"),
     [
-        pytest.param(shape, (0, REVERSE, SHUFFLED)[k % 3], marks=SLOW if k % 2 else ())
+        (variation if k % 2 else pytest.param)(shape, (0, REVERSE, SHUFFLED)[k % 3])
         for k, shape in enumerate(GATHER_SHAPES)
     ],
     indirect=["order"],
@@ -191,7 +213,7 @@ def test_values_that_do_not_fit_on_the_chip(device: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        pytest.param(name, case, marks=() if name == "folded" or case == "odd nodes" else SLOW)
+        (pytest.param if name in FOLDING and case in QUICK_EDGES else variation)(name, case)
         for name in CUDA_ENGINES
         for case in EDGES
     ],
@@ -216,21 +238,21 @@ def test_many_networks_of_any_width(device: Any, name: str, problem: Problem) ->
 
 
 @pytest.mark.parametrize("case", OVERFLOWS)
-@pytest.mark.parametrize("name", CUDA_ENGINES)
+@pytest.mark.parametrize("name", [*FOLDING, *map(variation, LAYERED)])
 def test_folding_does_not_overflow(device: Any, name: str, case: str) -> None:
     engine_checks.folding_does_not_overflow(name, case)
 
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=() if case == "no twins" else SLOW) for case in MANY_EDGES],
+    [case if case == "no twins" else variation(case) for case in MANY_EDGES],
 )
 @pytest.mark.parametrize("name", CUDA_ENGINES)
 def test_very_many_edges_a_neuron(device: Any, name: str, case: str) -> None:
     engine_checks.agrees_with_all_images(name, *MANY_EDGES[case]())
 
 
-@pytest.mark.parametrize("name", CUDA_ENGINES)
+@pytest.mark.parametrize("name", [*FOLDING, *map(variation, LAYERED)])
 def test_certificates_follow_the_degree(device: Any, name: str) -> None:
     engine_checks.certificates_follow_the_degree(name)
 
@@ -249,12 +271,12 @@ def test_an_array_that_is_gone_is_missed(device: Any) -> None:
     ("file", "barrier", "number"),
     [
         ("tiled.cu", BLOCK_BARRIER, 0),
-        pytest.param("tiled.cu", BLOCK_BARRIER, 1, marks=SLOW),
-        pytest.param("folded_gather.cu", BLOCK_BARRIER, 0, marks=SLOW),
-        pytest.param("folded_gather.cu", BLOCK_BARRIER, 3, marks=SLOW),
+        variation("tiled.cu", BLOCK_BARRIER, 1),
+        variation("folded_gather.cu", BLOCK_BARRIER, 0),
+        variation("folded_gather.cu", BLOCK_BARRIER, 3),
         ("folded_gather.cu", WARP_BARRIER, 0),
-        pytest.param("folded_steps.cu", BLOCK_BARRIER, 0, marks=SLOW),
-        pytest.param("folded_steps.cu", BLOCK_BARRIER, 1, marks=SLOW),
+        variation("folded_steps.cu", BLOCK_BARRIER, 0),
+        variation("folded_steps.cu", BLOCK_BARRIER, 1),
     ],
 )
 def test_a_barrier_that_is_missing_is_noticed(
