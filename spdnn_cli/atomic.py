@@ -28,6 +28,9 @@ HINTS = {
 }
 """What may help where a file cannot be written, by the number of the system's error."""
 
+_TRIES = 20
+"""Of a folder that others may make and remove at the same time."""
+
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 """What a system answers where the user may not read or write."""
 
@@ -81,14 +84,26 @@ def check_folder(folder: Path) -> None:
     Raises:
         DataError: no file can be written there.
     """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            _probe(folder)
+            return
+        except (FileNotFoundError, FileExistsError) as error:
+            # Another process that probes may have removed the folder just now.
+            if not tries_left:
+                raise _not_written(folder, error) from error
+        except OSError as error:
+            raise _not_written(folder, error) from error
+
+
+def _probe(folder: Path) -> None:
+    """Write a file in a folder that need not exist, and remove what was made."""
     missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix="probe-", suffix=".part") as file:
             file.write(b"probe")
             file.flush()
-    except OSError as error:
-        raise _not_written(folder, error) from error
     finally:
         for path in missing:
             with suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,17 @@ def test_a_folder_is_checked_and_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     check_folder(tmp_path / "there")
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_folder_that_many_check_at_once(tmp_path: Path) -> None:
+    """Each makes it and removes it; none takes that for a fault."""
+
+    def check(_: int) -> None:
+        for _ in range(200):
+            check_folder(tmp_path / "results" / "local" / "machine")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(check, range(4))) == [None] * 4
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,22 @@ def test_infer_without_data_makes_its_own_and_says_so(empty: Spdnn) -> None:
     assert open_dataset(empty.dataset).provenance["source"] == "synthetic"
 
 
+def test_four_at_once_in_an_empty_folder_give_the_same_verified_answer(empty: Spdnn) -> None:
+    words = ["infer", "--threads", "1", "--format", "json", *QUICK]
+    started = [empty.start(*words, stderr=subprocess.PIPE) for _ in range(4)]
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in started]
+
+    assert [code for _, _, code in ended] == [0] * 4, ended
+    records = [json.loads(out) for out, _, _ in ended]
+    assert {record["verification"]["status"] for record in records} == {"verified"}
+    assert len({record["categories_sha256"] for record in records}) == 1
+    assert {Path(record["file"]) for record in records} == set(empty.own_results())
+    assert len(empty.own_results()) == 4
+    assert empty.list_of(empty.own_results()[0]).exists()
+    left = {path.name for path in empty.data.iterdir()}
+    assert left <= {"neuron1024.h5", ".neuron1024.h5.lock", "last.json"}
+
+
 def test_infer_takes_fewer_layers_than_there_are(spdnn: Spdnn) -> None:
     record = spdnn("infer", "--layers", "2", "--format", "json", *QUICK).json()
 
