@@ -420,9 +420,11 @@ def test_what_was_done_is_not_run_again(after: Folder) -> None:
     assert err[0] == shown
     assert "cpu (1 thread)" in out
 
+    (after.path / "own.h5").unlink()  # which fails at once, if it is run
     after.write([CPU])
-    assert bench("s", "--again")[0] == 0
-    assert len(after.made() - made) == 1
+    assert "done before" in bench("s")[2][0]
+    assert "own.h5: there is no such file" in bench("s", "--again")[2][0]
+    assert after.made() == made
 
 
 OTHERS: list[tuple[str, Callable[[dict[str, Any]], None]]] = [

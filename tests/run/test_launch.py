@@ -28,7 +28,9 @@ from spdnn_cli.network import dataset
 from spdnn_cli.network.dataset import write_dataset
 from spdnn_cli.network.fold import fold
 from spdnn_cli.network.layers import Layer
-from spdnn_cli.partition import share
+from spdnn_cli.partition import Partition, share
+from spdnn_cli.run.measure import settled_launcher
+from spdnn_cli.run.options import RunOptions
 
 NEURONS, IMAGES, LAYERS = 64, 101, 5
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
@@ -107,7 +109,7 @@ def results() -> list[Path]:
 
 @pytest.mark.parametrize("partition", ["snake", "contiguous"])
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 101])
-def test_every_image_has_one_rank(size: int, partition: str) -> None:
+def test_every_image_has_one_rank(size: int, partition: Partition) -> None:
     shares = [share(rank, size, IMAGES, partition) for rank in range(size)]
     assert sorted(np.concatenate(shares).tolist()) == list(range(IMAGES))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -128,11 +130,11 @@ def test_images_are_dealt_back_and_forth() -> None:
     ("workers", "words"),
     [
         (2, ["--images", "250", "--trace"]),
-        (3, ["--engine", "cpu-layered", "--rebalance", "2"]),
+        (2, ["--engine", "cpu-layered", "--rebalance", "2"]),
         pytest.param(2, ["--engine", "cpu"], marks=pytest.mark.slow),
         pytest.param(
             3,
-            ["--engine", "cpu-layered", "--partition", "contiguous"],
+            ["--engine", "cpu-layered", "--rebalance", "2", "--partition", "contiguous"],
             marks=pytest.mark.slow,
         ),
         pytest.param(2, ["--images", "450"], marks=pytest.mark.slow),
@@ -212,7 +214,8 @@ def gone(workers: list[psutil.Process]) -> bool:
             "error: worker 1 (cpu) was killed by SIGKILL. The system may have run out of memory; "
             "its log would say so.",
         ),
-        pytest.param("mpi", "Killed (signal 9)", marks=needs_mpi),  # mpich's own words
+        # mpich's own words
+        pytest.param("mpi", "Killed (signal 9)", marks=[needs_mpi, pytest.mark.slow]),
     ],
 )
 def test_a_worker_that_is_killed_ends_the_run(launcher: str, message: str) -> None:
@@ -462,25 +465,35 @@ def test_what_is_no_rank(
     assert done.err.partition("Result file: ")[0] == said
 
 
-@needs_mpi
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"},
-        pytest.param(
-            {"JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_SIZE": "4"}, marks=pytest.mark.slow
-        ),
-        pytest.param(
-            STEP | {"PMIX_RANK": "2", "PMIX_NAMESPACE": "slurm.7.0"}, marks=pytest.mark.slow
-        ),
-        SHELL | {"PMIX_RANK": "2", "PMIX_NAMESPACE": "slurm.7.1"},
-    ],
-    ids=str,
-)
+RANKS = [
+    {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"},
+    {"JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_SIZE": "4"},
+    STEP | {"PMIX_RANK": "2", "PMIX_NAMESPACE": "slurm.7.0"},
+    SHELL | {"PMIX_RANK": "2", "PMIX_NAMESPACE": "slurm.7.1"},
+]
+
+
+@pytest.mark.parametrize("settings", RANKS, ids=str)
 def test_what_is_a_rank(
     no_launcher: None, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
-    """Here mpi4py finds no other ranks, and that is said; --launcher has the last word."""
+    """--launcher has the last word."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
+    assert settled_launcher(RunOptions()) == "mpi"
+    alone = here.run(*ONCE, "--launcher", "alone")
+    assert alone.code == 0, alone.err
+    assert alone.json()["launch"]["launcher"] == "alone"
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    "settings",
+    [RANKS[0], *(pytest.param(other, marks=pytest.mark.slow) for other in RANKS[1:])],
+    ids=str,
+)
+def test_a_rank_that_finds_no_others(no_launcher: None, settings: dict[str, str]) -> None:
     done = launched(settings)
     assert (done.returncode == 0, done.stdout) == (False, "")
     if "PMIX_RANK" not in settings:  # there MPI itself ends the process: it finds no server
@@ -489,11 +502,6 @@ def test_what_is_a_rank(
             "launcher's: install mpi4py for that one, or use its own mpiexec. For a run of this "
             "process alone, add --launcher alone.\n"
         )
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    alone = here.run(*ONCE, "--launcher", "alone")
-    assert alone.code == 0, alone.err
-    assert alone.json()["launch"]["launcher"] == "alone"
 
 
 @needs_mpi
@@ -507,6 +515,7 @@ def test_a_rank_that_is_to_start_processes(no_launcher: None) -> None:
 
 
 @needs_mpi
+@pytest.mark.slow
 def test_mpi_that_was_asked_for(no_launcher: None) -> None:
     done = launched({}, "--launcher", "mpi", "--broadcast")
     assert done.returncode == 0, done.stderr
