@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,8 +14,9 @@ from helpers.places import ROOT
 from helpers.records import made
 
 from spdnn_cli.errors import ResultError
-from spdnn_cli.results.record import Record, Status, Verification, encode
+from spdnn_cli.results.record import Gpu, Record, Status, Verification, encode
 from spdnn_cli.results.store import Result, Store, categories_sha256, only, read
+from spdnn_cli.run.truth import check_list
 
 CATEGORIES = np.array([0, 4, 7], np.int32)
 LIFETIMES = np.arange(1, 11, dtype=np.uint16)
@@ -64,18 +66,71 @@ def test_no_result(tmp_path: Path) -> None:
         Store(tmp_path).last()
 
 
-def test_a_machine_that_differs_gets_a_folder_of_its_own(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    first = made().record
-    more = msgspec.structs.replace(first.machine, cores=first.machine.cores + 1)
-    memory = msgspec.structs.replace(
-        first.machine, memory_bytes=round(first.machine.memory_bytes * 1.01)
+# ---- whose machine a folder is
+
+
+def on_machine(device: str = "cuda", **machine: Any) -> Record:
+    """A record of a machine that differs in these entries."""
+    record = made(device=device).record
+    return msgspec.structs.replace(
+        record, machine=msgspec.structs.replace(record.machine, **machine)
     )
-    folders = [
-        saved(store, msgspec.structs.replace(first, machine=machine)).machine
-        for machine in (first.machine, more, memory, more)
-    ]
-    assert folders == ["a-machine", "a-machine-2", "a-machine", "a-machine-2"]
+
+
+def gpu(name: str, uuid: str = "GPU-2", driver: str = "1") -> Gpu:
+    return Gpu(name, uuid, driver)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"cpu": "AMD EPYC"},
+        {"cores": 8},
+        {"memory_bytes": round(2**36 * 1.03)},
+        {"gpus": (gpu("NVIDIA H200"),)},
+        {"gpus": (gpu("NVIDIA H100 80GB HBM3"), gpu("NVIDIA H100 80GB HBM3"))},
+    ],
+    ids=lambda machine: next(iter(machine)),
+)
+def test_unlike_machines_of_one_name_have_folders_of_their_own(
+    tmp_path: Path, machine: dict[str, Any]
+) -> None:
+    store = Store(tmp_path)
+    first, other, third = on_machine(), on_machine(**machine), on_machine(cpu="a third")
+    folders = [saved(store, record).machine for record in (first, other, first, other, third)]
+    assert folders == ["a-machine", "a-machine-2", "a-machine", "a-machine-2", "a-machine-3"]
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"memory_bytes": round(2**36 * 1.01)},
+        {"gpus": (gpu("NVIDIA H100 80GB HBM3", "GPU-9", "999"),)},
+        {"system": "Linux 7", "python": "3.14", "packages": {}},
+    ],
+    ids=["memory", "another card", "software"],
+)
+def test_what_may_differ_within_a_folder(tmp_path: Path, machine: dict[str, Any]) -> None:
+    store = Store(tmp_path)
+    folders = {saved(store, record).machine for record in (on_machine(), on_machine(**machine))}
+    assert folders == {"a-machine"}
+
+
+def test_gpus_do_not_tell_results_of_a_cpu_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    records = on_machine("cpu"), on_machine("cpu", gpus=())
+    assert {saved(store, record).machine for record in records} == {"a-machine"}
+
+
+def test_kept_runs_of_unlike_machines_stay_apart(tmp_path: Path) -> None:
+    """Also where the folder of own runs has another number than that of kept ones."""
+    store = Store(tmp_path)
+    (first,) = store.keep([saved(store, on_machine())])
+    (other,) = store.keep([saved(store, on_machine(cores=8))])
+    assert (first.machine, other.machine) == ("a-machine", "a-machine-2")
+
+
+# ---- kept runs
 
 
 def test_kept_runs_are_lines_of_a_suite(tmp_path: Path) -> None:
@@ -167,12 +222,32 @@ def test_folders_and_pipes_are_no_results(tmp_path: Path) -> None:
 
 def test_a_damaged_list(tmp_path: Path) -> None:
     result = saved(Store(tmp_path), traced=True)
-    for file in (tmp_path / "local" / "lists").iterdir():
+    lists = tmp_path / "local" / "lists"
+    for file in lists.iterdir():
         file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ResultError, match=r"\.tsv: is damaged: its checksum is not its name"):
-        result.categories()
-    with pytest.raises(ResultError, match=r"\.npy: is damaged"):
+    for read_list, name in (
+        (result.categories, f"{result.record.categories_sha256}.tsv"),
+        (result.lifetimes, f"{result.record.lifetimes_sha256}.npy"),
+    ):
+        with pytest.raises(ResultError) as error:
+            read_list()
+        assert str(error.value) == (
+            f"{lists / name}: is damaged: its checksum is not its name. Run the run again."
+        )
+        (lists / name).unlink()
+        with pytest.raises(ResultError) as error:
+            read_list()
+        assert str(error.value) == f"{lists / name}: cannot be read (No such file or directory)."
+
+
+def test_a_run_that_was_not_traced(tmp_path: Path) -> None:
+    result = saved(Store(tmp_path))
+    with pytest.raises(ResultError) as error:
         result.lifetimes()
+    assert str(error.value) == (
+        f"{result.path}: {result.record.id} has no lifetimes of its images. "
+        "Run: spdnn infer --trace"
+    )
 
 
 def test_a_file_of_several(tmp_path: Path) -> None:
@@ -198,3 +273,17 @@ def test_files_are_tracked_by_git_only_when_kept(tmp_path: Path) -> None:
     listed = subprocess.run(status, capture_output=True, text=True, check=True).stdout
     assert "local" not in listed
     assert "results/a-machine/runs.jsonl" in listed
+
+
+def test_the_results_that_come_with_the_program() -> None:
+    warnings: list[str] = []
+    results = [r for r in Store(ROOT / "results", warnings.append).all() if not r.is_local]
+    assert len(results) >= 100
+    assert [warning for warning in warnings if "local" not in warning] == []
+    assert {result.record.status for result in results} <= {Status.VERIFIED, Status.COUNT_ONLY}
+    for result in results:
+        record = result.record
+        of_pass = min(record.images, record.dataset.images)
+        check_list(result.categories(), record.survivors, record.images, of_pass, result.path)
+        if record.lifetimes_sha256 is not None:
+            assert len(result.lifetimes()) == of_pass
