@@ -110,6 +110,7 @@ class Compiler:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._emulator_file = folder, folder / "emulator.so"
+        self._made: dict[tuple[Any, ...], dict[str, Function]] = {}
 
     @cached_property
     def emulator(self) -> ctypes.PyDLL:
@@ -127,9 +128,19 @@ class Compiler:
     ) -> dict[str, Function]:
         """The kernels of a source: the plain ones, and `instances` of its templates.
 
+        Headers are taken not to change: a folder of others has another `-I` option.
+
         Raises:
             CompileError: g++ does not take the source.
         """
+        key = (code, *options, None, *instances)
+        if key not in self._made:
+            self._made[key] = self._compile(code, options, instances)
+        return self._made[key]
+
+    def _compile(
+        self, code: str, options: Sequence[str], instances: Sequence[str]
+    ) -> dict[str, Function]:
         names = [*PLAIN_KERNEL.findall(code), *instances]
         exports = "\n".join(f"EXPORT_KERNEL({k}, {name})" for k, name in enumerate(names))
         # Without linkage, names of one kernel file meet no others.

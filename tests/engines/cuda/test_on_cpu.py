@@ -45,13 +45,6 @@ from spdnn_cli.engines.registry import create
 from spdnn_cli.errors import DeviceError
 
 REVERSE, SHUFFLED = 1, 3
-
-
-def variation(*values: Any) -> Any:
-    """Parameters for slow tests: a kind of problem that quick tests have too."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 BLOCK_BARRIER, WARP_BARRIER = "__syncthreads();", "__syncwarp();"
 FOLDING = [name for name in CUDA_ENGINES if name not in LAYERED]
 NO_VECTORS = TILE_SHAPES[-2]
@@ -63,6 +56,11 @@ QUICK_EDGES = (
     "more shifts than are prepared",
     "odd nodes",
 )
+
+
+def variation(*values: Any) -> Any:
+    """Parameters for slow tests: a kind of problem that quick tests have too."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
