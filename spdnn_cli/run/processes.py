@@ -34,6 +34,8 @@ BEAT_S = 0.5
 SILENCE_S = 10.0
 """A worker that is silent for so many seconds is given up. (A library call may keep the interpreter
 from telling for some seconds.)"""
+START_S = 60.0
+"""The same before its first sign: to start and to import takes long where many others compute."""
 BARRIER, GO, BEAT, DONE, FAILED = "barrier", "go", "beat", "done", "failed"
 
 
@@ -80,7 +82,7 @@ class _Worker:
         self.process: BaseProcess = spawn.Process(target=_main, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
-        self.silent_for = 0.0
+        self.silent_for, self.patience = 0.0, START_S
         self.waits, self.value = False, None
         self.outcome: Outcome | None = None
 
@@ -94,7 +96,7 @@ class _Worker:
             what, content = self.connection.recv()
         except (EOFError, OSError) as error:
             raise self._ended() from error
-        self.silent_for = 0.0
+        self.silent_for, self.patience = 0.0, SILENCE_S
         if what == FAILED:
             raise WorkerError(f"{self.name}: {content.rstrip('.')}")
         if what == BARRIER:
@@ -109,7 +111,7 @@ class _Worker:
             WorkerError: the worker has been silent for too long.
         """
         self.silent_for += seconds
-        if self.silent_for > SILENCE_S:
+        if self.silent_for > self.patience:
             raise WorkerError(
                 f"{self.name} has given no sign of life for {self.silent_for:.0f} s, and was ended",
                 hint="Is the machine overloaded, or the process stopped?",
@@ -226,8 +228,8 @@ class _Link:
 
     def _beat(self) -> None:
         while True:
-            time.sleep(BEAT_S)
             self.send(BEAT)
+            time.sleep(BEAT_S)
 
 
 def _main(

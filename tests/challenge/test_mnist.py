@@ -44,7 +44,9 @@ def plainly(images: Images, neurons: int) -> Images:
     return np.packbits(column_major, axis=1, bitorder="little")
 
 
-@pytest.mark.parametrize("neurons", NEURONS)
+@pytest.mark.parametrize(
+    "neurons", [*NEURONS[:-1], pytest.param(NEURONS[-1], marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("count", [2, 7])
 def test_equals_the_plain_definition(neurons: int, count: int) -> None:
     images = random_images(count, seed=count)
