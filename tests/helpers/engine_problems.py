@@ -164,7 +164,7 @@ OVERFLOWS = {
     "inputs": Overflow(
         [[[1e-30, 1e-30, 1]], [[1]]], [[HUGE, HUGE, 0], [0, 0, 1], [-HUGE, -HUGE, 0]]
     ),
-    "ymax": Overflow([np.ones((3, 1)), np.full((2, 3), 1e-38)], [[HUGE], [0], [1]], HUGE),
+    "ymax": Overflow([np.ones((3, 1)), np.full((2, 3), 2e-38)], [[HUGE], [0], [1]], HUGE),
 }
 
 
