@@ -28,6 +28,7 @@ from spdnn_cli.errors import one_line
 from spdnn_cli.report.tables import duration
 from spdnn_cli.results.describe import (
     configuration_of,
+    hardware,
     is_noisy,
     noise_in_words,
     shortcuts_in_words,
@@ -199,7 +200,7 @@ def _configuration(record: Record) -> list[tuple[str, str]]:
         *record.engine_options.items(),
         *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),
         ("shortcuts on", shortcuts_in_words(record)),
-        ("machine", f"{record.machine.cpu}, {record.machine.cores} cores"),
+        ("machine", hardware(record).label),
     ]
 
 
