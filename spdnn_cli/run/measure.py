@@ -100,24 +100,26 @@ def _run_ranks(
     options: RunOptions,
     convert_seconds: Callable[[], float],
 ) -> Measured | None:
-    world = mpi.communicator()
-    try:
-        found: list[Dataset] = []
+    with mpi.signals_held() as release:
+        world = mpi.communicator()
+        try:
+            release()
+            found: list[Dataset] = []
 
-        def find_path() -> Path:
-            found.append(find())
-            return found[0].path.resolve()
+            def find_path() -> Path:
+                found.append(find())
+                return found[0].path.resolve()
 
-        gathered = mpi.run_ranks(world, find_path, options, options.broadcast)
-        if gathered is None:
-            return None
-        outcomes, gather = gathered
-        options = replace(options, threads=outcomes[0].threads)
-        seconds = {"convert": convert_seconds(), "gather": gather}
-        return _measured(workspace, found[0], options, "mpi", outcomes, seconds)
-    except BaseException as error:
-        mpi.stop_all(world, error)
-        raise
+            gathered = mpi.run_ranks(world, find_path, options, options.broadcast)
+            if gathered is None:
+                return None
+            outcomes, gather = gathered
+            options = replace(options, threads=outcomes[0].threads)
+            seconds = {"convert": convert_seconds(), "gather": gather}
+            return _measured(workspace, found[0], options, "mpi", outcomes, seconds)
+        except BaseException as error:
+            mpi.stop_all(world, error)
+            raise
 
 
 def _measured(

@@ -7,14 +7,16 @@ means; one that hangs is noticed by the next rank, which listens to it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import signal
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,33 @@ def communicator() -> Any:
             "its own mpiexec. For a run of this process alone, add --launcher alone.",
         )
     return world
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[Callable[[], None]]:
+    """Hold signals that end a rank back until the function given is called, or the block ends.
+
+    A rank that ended in order once MPI has started, but did not end the others, would wait for
+    them, and they for it.
+    """
+    held: list[int] = []
+    before: dict[int, Any] = {}
+    # Python sets handlers in the main thread alone. What is ignored stays ignored.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda number, frame: held.append(number))
+
+    def release() -> None:
+        while before:
+            signal.signal(*before.popitem())
+        while held:
+            signal.raise_signal(held.pop())
+
+    try:
+        yield release
+    finally:
+        release()
 
 
 class Ranks:

@@ -46,6 +46,19 @@ mpi.open_dataset = lambda path: opened(path.with_name("other.h5"))
 cli.main()
 """
 
+ENDED_EARLY = """
+import os, signal
+from spdnn_cli import cli
+from spdnn_cli.run import mpi
+found = mpi.communicator
+def communicator():
+    world = found()
+    os.kill(os.getpid(), signal.SIGTERM)
+    return world
+mpi.communicator = communicator
+cli.main()
+"""
+
 needs_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or not MPIEXEC.exists(),
     reason="mpi4py or the mpich of its wheel is not installed",
@@ -293,6 +306,15 @@ def test_a_signal_to_mpiexec_ends_all(number: int) -> None:
     assert process.returncode != 0
     assert gone(workers)
     assert results() == []
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_a_rank_that_is_ended_as_soon_as_mpi_has_started_ends_all() -> None:
+    one = command("mpi", 1)[3:]
+    other = [sys.executable, "-c", ENDED_EARLY, *one[3:]]
+    message = failure([str(MPIEXEC), "-n", "1", *one, ":", "-n", "1", *other], timeout=60)
+    assert re.search(r"error: rank 1 on \S+: terminated by SIGTERM", message), message
 
 
 @pytest.mark.parametrize("launcher", ["processes", MPI_SLOW])
