@@ -86,7 +86,7 @@ def convert_from(
             raise fault
         raise DataError(
             f"there is nothing to convert for N={neurons} below {workspace.raw}",
-            hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
+            hint=f"Run: spdnn fetch --neurons {neurons}; or use --from synthetic.",
         )
     check_folder(workspace.data_dir)
     return convert(
@@ -392,7 +392,7 @@ def _dataset_of(workspace: Workspace, record: Record) -> Dataset:
     same = dataset.features_sha256 == record.dataset.features_sha256
     if not same or dataset.network_sha256(record.layers) != record.dataset.network_sha256:
         raise DataError(
-            "is not the dataset that the result was made from any more",
+            "has changed since the result was made",
             path=dataset.path,
             hint="Run spdnn infer again.",
         )

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from spdnn_cli.results.store import Result
 
 FULL_WIDTH = 400
-"""Columns off a terminal, where nothing is to be cut."""
+"""Columns where the output is not a terminal, so that nothing is cut."""
 
 
 def _out() -> Console:
@@ -94,7 +94,7 @@ def layers() -> Iterator[LayerProgress]:
 
 @contextlib.contextmanager
 def transfer() -> Iterator[TransferProgress]:
-    """Progress of downloads: one bar a file."""
+    """Progress of downloads: one bar per file."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -186,19 +186,20 @@ def _workers(record: Record) -> RichTable:
 
 def _configuration(record: Record) -> list[tuple[str, str]]:
     data = record.dataset
-    inputs = "official" if data.official_inputs else f"not the official ones ({data.source})"
-    network = "official" if data.official_network else "not the official one"
+    inputs = data.source if not data.official_inputs else f"official (from {data.source})"
+    network = "official" if data.official_network else "not official"
     memory = record.device_memory
     return [
         ("problem", f"{record.neurons} neurons, {record.layers} layers, {record.images} images"),
-        ("inputs, network", f"{inputs}, {network} (from {data.source})"),
+        ("inputs", inputs),
+        ("network", network),
         (
             "engine",
             f"{record.engine} on {record.device}, {record.threads} threads; {record.engine_reason}",
         ),
         *record.engine_options.items(),
         *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),
-        ("shortcuts on", shortcuts_in_words(record)),
+        ("shortcuts", shortcuts_in_words(record)),
         ("machine", f"{record.machine.cpu}, {record.machine.cores} cores"),
     ]
 
@@ -246,8 +247,8 @@ def verification_in_words(record: Record) -> str:
     return {
         Status.VERIFIED: f"VERIFIED against {found.against}",
         Status.COUNT_ONLY: f"VERIFIED by their number only, against {found.against}",
-        Status.UNVERIFIED: "not verified: no truth is known at no cost; to run the reference "
-        "engine, which is slow: spdnn verify",
+        Status.UNVERIFIED: "not verified: no answer is stored for this problem. spdnn verify runs "
+        "the reference engine, which is slow",
         Status.WRONG: f"WRONG: {found.difference} (by {found.against})",
     }[found.status]
 
@@ -270,7 +271,7 @@ def verified(result: Result) -> None:
 
 
 def results(found: Sequence[Result]) -> None:
-    """A line a result, newest last."""
+    """One line per result, the newest last."""
     for one in found:
         record = one.record
         problem = f"{record.neurons} x {record.layers}, {record.images} images"
@@ -295,7 +296,7 @@ def suite(shown: Suite, why_not_here: Callable[[SuiteRun], str | None]) -> None:
 
 @contextlib.contextmanager
 def bench(made: Bench) -> Iterator[tuple[Callable[[SuiteRun], None], Callable[[Settled], None]]]:
-    """Progress of a suite: a line on stderr for each run that is settled, and a bar below.
+    """Progress of a suite: one line on stderr for each run that is done, and a bar below.
 
     Yields two callbacks: before a run, and after it, with how it went.
     """
@@ -347,7 +348,7 @@ def _duration(seconds: float) -> str:
 
 
 def bench_end(outcomes: Sequence[Settled], results: Sequence[Result]) -> None:
-    """What to know of a suite's runs beside their tables: noisy, skipped or failed ones."""
+    """What the tables of a suite do not show: noisy, skipped and failed runs."""
     for found in results:
         if is_noisy(found.record):
             note(f"Warning: {found.record.id}: {noise_in_words(found.record)}")

@@ -48,7 +48,7 @@ class SpdnnError(Exception):
 
 
 NO_THREAD = "can't start new thread"
-"""What Python says where the system lets it start no thread."""
+"""What Python says when the system lets it start no thread."""
 
 
 def explained(error: BaseException) -> str | None:
@@ -97,7 +97,7 @@ class FewerLayersError(DataError):
         if layers:
             hint = f"It serves --layers {layers} and less; for more, bring the others."
         else:
-            hint = "Bring the missing layers, or take --from mnist or synthetic."
+            hint = "Bring the missing layers, or use --from mnist or synthetic."
         super().__init__(what, hint=hint, path=path)
         self.layers = layers
 
@@ -111,11 +111,11 @@ class EngineError(SpdnnError):
 
 
 class WorkerError(SpdnnError):
-    """A process that ran a share of the images failed, was killed, or fell silent."""
+    """A process that ran a share of the images failed, was killed, or did not answer."""
 
 
 class BenchError(SpdnnError):
-    """A bench.yaml that says what cannot be, or runs of a suite that failed."""
+    """A bench.yaml that is not valid, or runs of a suite that failed."""
 
 
 class ResultError(SpdnnError):

@@ -22,7 +22,7 @@ from typing import Any
 from spdnn_cli.errors import EngineError
 
 PROBE_BYTES = 1 << 16
-"""A folder that takes so many bytes is one that can be written: a full quota shows with them."""
+"""Bytes that are written to test whether a folder can be written: enough to notice a full quota."""
 UNREADABLE = (OSError, EOFError, pickle.UnpicklingError)
 FOLDER = ".numba-cache"
 

@@ -69,7 +69,7 @@ def _engine_options(command: Any) -> Any:
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
-    help="Where to compute.  [default: the best present]",
+    help="Where to compute.  [default: a GPU if one can be used, else the CPU]",
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="Number of GPUs, one process each.")
 @click.option(
@@ -80,7 +80,8 @@ def _engine_options(command: Any) -> Any:
 @click.option(
     "--launcher",
     type=click.Choice(["alone", "processes", "mpi"]),
-    help="What starts the workers: nothing, this process, or MPI.  [default: as found]",
+    help="What starts the workers: nothing, this process, or MPI.  [default: mpi if this process "
+    "is a rank, else processes if there are several workers]",
 )
 @click.option(
     "--partition",
@@ -105,7 +106,8 @@ def _engine_options(command: Any) -> Any:
     "--device-memory",
     metavar="SIZE",
     callback=size_in_bytes,
-    help="Device memory to use, such as 8GB; other weights are streamed.  [default: all free]",
+    help="Use at most this much device memory, such as 8GB. Weights that do not fit are streamed.  "
+    "[default: all free]",
 )
 @_engine_options
 @threads_option
@@ -113,7 +115,8 @@ def _engine_options(command: Any) -> Any:
     "--retire/--no-retire",
     default=True,
     show_default=True,
-    help="Whether finished images (dead, or saturated for good) leave the run.",
+    help="Whether images leave the run once their result is certain (all zero, or saturated for "
+    "good).",
 )
 @click.option(
     "--warmup",
@@ -131,7 +134,9 @@ def _engine_options(command: Any) -> Any:
 )
 @seed_option
 @click.option(
-    "--trace", is_flag=True, help="Keep how many layers each image lives, for projections."
+    "--trace",
+    is_flag=True,
+    help="Record how many layers each image is alive. Projections need it.",
 )
 @format_option
 @click.pass_obj

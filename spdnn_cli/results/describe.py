@@ -222,11 +222,11 @@ SKIPPED = {
 }
 EFFECTIVE = (
     "Effective: the challenge's rate: all edges of all layers x images / median seconds of "
-    "inference, whatever an engine skips."
+    "inference, also those that an engine skips."
 )
 TIMED = (
-    "Timed: features on the device, in the engine's input layout, to categories on the host. Of "
-    "each configuration the newest run counts."
+    "Timed: features on the device, in the engine's input layout, to categories on the host. Only "
+    "the newest run of each configuration is shown."
 )
 MARKS = {
     Status.UNVERIFIED: ("*", "not verified"),
@@ -297,7 +297,7 @@ def samples(records: Sequence[Record]) -> list[str]:
         )
     single = [name(record) for record in records if len(record.timings_s.infer.samples) == 1]
     if single:
-        lines.append(f"One timed run alone: {', '.join(single)}.")
+        lines.append(f"Only one timed run: {', '.join(single)}.")
     return lines
 
 

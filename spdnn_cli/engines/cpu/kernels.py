@@ -4,7 +4,7 @@ A *panel* holds the values of up to sixteen images: float32 (width, 16), lane w 
 *workspace* is two rows of panels; each product reads one row and writes the other.
 
     apply_product     one sparse product of a layer, with bias and clip, on a panel
-    run_panels        panels through layer after layer; finished images leave, panels close up
+    run_panels        panels through layer after layer; finished images leave, panels are compacted
     run_shift_images  0/1 images, one at a time, through the leading layers whose output r depends
                       on the values r and r + t alone; what is left of them goes into panels
     fill_panels       images as they come, into panels
@@ -162,7 +162,7 @@ def run_panels(
             side = _ONE - side
         if 4 * running <= 3 * LANES * panels:
             width = rows[last - 1]
-            panels = close_up(values, side * half, stride, width, images, panels)
+            panels = compact(values, side * half, stride, width, images, panels)
     return running, found
 
 
@@ -196,7 +196,7 @@ def count_running(images, panels):
 
 
 @njit(nogil=True)
-def close_up(values, start, stride, width, images, panels):
+def compact(values, start, stride, width, images, panels):
     """Move the running images to the leading lanes; returns the number of panels now in use."""
     taken = 0
     for k in range(panels * LANES):

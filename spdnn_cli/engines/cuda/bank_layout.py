@@ -1,7 +1,7 @@
 """Which thread adds up which row of a gather, and in which order: so that banks do not collide.
 
-Shared memory has 32 banks of 4 bytes. `lanes` threads side by side read so many values at a time,
-in one pass if no two of them lie in one bank (value number % lanes). So rows are put in groups of
+Shared memory has 32 banks of 4 bytes. `lanes` neighbouring threads read one value each at a time,
+in one pass if no two values lie in one bank (value number % lanes). So rows are put in groups of
 `lanes`, each of which reads all banks about equally often, and writes its sums to all of them; then
 the terms of each row are ordered.
 """

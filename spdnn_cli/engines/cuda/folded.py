@@ -38,7 +38,7 @@ POLLS = 20_000
 NOT_READY = 600
 """cudaErrorNotReady."""
 COPIED_WORDS = 4
-"""The kernels copy an outcome in pieces of so many words."""
+"""Words of a piece in which the kernels copy an outcome."""
 LANES = 2
 """Chunks of a stream on the device at a time: one is copied while another one is run."""
 

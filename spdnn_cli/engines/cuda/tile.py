@@ -479,7 +479,7 @@ def _write_slice(warpindex, warpvalue, steps, index, value):  # type: ignore[no-
 
 @njit(nogil=True)
 def _grown(array, rows):  # type: ignore[no-untyped-def]
-    """A copy of `array` with so many rows, the new ones zero."""
+    """A copy of `array` with `rows` rows, the new ones zero."""
     grown = np.zeros((rows, *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
     return grown

@@ -15,7 +15,7 @@ from spdnn_cli.network.fold import unfold
 from spdnn_cli.network.layers import Bytes, FoldedLayer, Int32, Layer, Network
 
 ALIGNMENT = 256
-"""Tables start at multiples of so many bytes."""
+"""Bytes. Tables start at multiples of it."""
 WEIGHTS_SHARE = 0.6
 """Weights stay on the device if they take no more than this share of the memory planned with."""
 
