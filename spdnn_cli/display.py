@@ -1,4 +1,4 @@
-"""How things look on a terminal: tables on stdout, notes and progress on stderr."""
+"""The output on a terminal: tables on stdout, notes and progress on stderr."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def _timings(record: Record) -> list[tuple[str, str]]:
     stream = record.stream
     speed = f"{stream.images_per_s:.4g} images/s, {stream.bytes_per_s / 1e9:.4g} GB/s"
     if stream.bus_share is not None:
-        speed += f", {stream.bus_share:.1%} of what copies alone reach"
+        speed += f", {stream.bus_share:.1%} of the speed of copies alone"
     return [*rows, ("infer", text), ("stream", speed)]
 
 
@@ -242,15 +242,15 @@ def _outcome(record: Record) -> list[tuple[str, str]]:
 
 
 def verification_in_words(record: Record) -> str:
-    """What is known of the categories of a run, and from what."""
-    found = record.verification
+    """The verification of a run's categories, and the truth that they were compared with."""
+    verification = record.verification
     return {
-        Status.VERIFIED: f"VERIFIED against {found.against}",
-        Status.COUNT_ONLY: f"VERIFIED by their number only, against {found.against}",
+        Status.VERIFIED: f"VERIFIED against {verification.against}",
+        Status.COUNT_ONLY: f"VERIFIED by their number only, against {verification.against}",
         Status.UNVERIFIED: "not verified: no answer is stored for this problem. spdnn verify runs "
         "the reference engine, which is slow",
-        Status.WRONG: f"WRONG: {found.difference} (by {found.against})",
-    }[found.status]
+        Status.WRONG: f"WRONG: {verification.difference} (by {verification.against})",
+    }[verification.status]
 
 
 def as_json(result: Result) -> None:
@@ -259,7 +259,7 @@ def as_json(result: Result) -> None:
 
 
 def verified(result: Result) -> None:
-    """What `verify` found."""
+    """The verification of a result by `spdnn verify`."""
     record = result.record
     print(
         one_line(
@@ -270,16 +270,16 @@ def verified(result: Result) -> None:
     print(one_line(f"{record.survivors} categories: {verification_in_words(record)}"))
 
 
-def results(found: Sequence[Result]) -> None:
+def results(listed: Sequence[Result]) -> None:
     """One line per result, the newest last."""
-    for one in found:
-        record = one.record
+    for result in listed:
+        record = result.record
         problem = f"{record.neurons} x {record.layers}, {record.images} images"
         configuration = configuration_of(record).label
-        kept = "own" if one.is_local else f"kept in {one.path.stem}"
+        kept = "own" if result.is_local else f"kept in {result.path.stem}"
         print(
             one_line(
-                f"{record.id}  {one.machine}  {problem}  {configuration}  "
+                f"{record.id}  {result.machine}  {problem}  {configuration}  "
                 f"{duration(record.seconds)}  {record.status.value}  {kept}"
             )
         )
@@ -340,7 +340,7 @@ def _how_it_went(outcome: Settled) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds in the two largest units that matter."""
+    """Seconds as text, in the one or two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -349,9 +349,9 @@ def _duration(seconds: float) -> str:
 
 def bench_end(outcomes: Sequence[Settled], results: Sequence[Result]) -> None:
     """What the tables of a suite do not show: noisy, skipped and failed runs."""
-    for found in results:
-        if is_noisy(found.record):
-            note(f"Warning: {found.record.id}: {noise_in_words(found.record)}")
+    for result in results:
+        if is_noisy(result.record):
+            note(f"Warning: {result.record.id}: {noise_in_words(result.record)}")
     skipped = Counter(outcome.reason for outcome in outcomes if outcome.state == "skipped")
     for reason, number in skipped.items():
         note(f"Skipped: {number} run{'' if number == 1 else 's'}: {reason}")
@@ -368,7 +368,10 @@ def _pairs(title: str) -> RichTable:
 
 
 def _as_written(text: str) -> str:
-    """On one line, with escapes for what stdout cannot hold, so that a table's lines stay even."""
+    """The text on one line, with escapes for characters that stdout cannot hold.
+
+    So the lines of a table stay aligned.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return one_line(text).encode(encoding, "backslashreplace").decode(encoding)
 

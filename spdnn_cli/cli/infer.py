@@ -160,11 +160,11 @@ def infer(workspace: Workspace, /, form: str, **given: Any) -> None:
     finally:
         commands.save(workspace, measured, result)
     display.note(f"Result file: {result.path}")
-    found = result.record.verification
-    if found.difference is not None:
+    verification = result.record.verification
+    if verification.difference is not None:
         raise VerificationError(
-            f"the categories are wrong: {found.difference}", path=result.path,
-            hint=f"Compared with {found.against}.",
+            f"the categories are wrong: {verification.difference}", path=result.path,
+            hint=f"Compared with {verification.against}.",
         )  # fmt: skip
 
 
@@ -203,14 +203,14 @@ def verify(
         raise click.UsageError("--truth and --reference exclude each other")
     with display.layers() as layers:
         tell = commands.Callbacks(display.note, layers=layers)
-        found = commands.verify(workspace, result, truth, reference, tell)
-    difference = found.record.verification.difference
+        verified = commands.verify(workspace, result, truth, reference, tell)
+    difference = verified.record.verification.difference
     try:
         if form == "json":
-            display.as_json(found)
+            display.as_json(verified)
         else:
-            display.verified(found)
-        Store(workspace.results_dir).update(found)
+            display.verified(verified)
+        Store(workspace.results_dir).update(verified)
     finally:
         if difference is not None:
-            raise VerificationError(f"the categories are wrong: {difference}", path=found.path)
+            raise VerificationError(f"the categories are wrong: {difference}", path=verified.path)

@@ -13,7 +13,7 @@ from spdnn_cli.network.layers import Features, Network
 BYTES_AT_A_TIME = 1 << 29
 """Bytes of one float64 array of values. Images run in batches that fit it."""
 TIE = 1e-6
-"""Sums up to this share of the bias count as zero. The challenge's biases are decimal numbers, which
+"""Sums up to this share of the bias count as zero. The challenge's biases are decimal numbers that
 float32 rounds by up to 6e-8 of their size, and in its early layers some sums cancel them exactly.
 The rest of such a sum is rounding: without this rule a value of 1e-8 would keep an image alive."""
 

@@ -1,7 +1,7 @@
 """How many layers each image of a run is alive: the trace from which `scaling` projects.
 
 The network is run folded, on the CPU, with SciPy. Leading shift layers run in whole units, which is
-exact (`steps.fixed_point_unit`); all others run in float64, as in the reference engine. Images leave
+exact (`steps.fixed_point_unit`); others run in float64, as in the reference engine. Images leave
 when they are dead, or saturated for good, since their result is then certain.
 """
 

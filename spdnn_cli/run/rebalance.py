@@ -1,8 +1,8 @@
 """Ranks that rebalance their live images after a layer, as the program of the paper's authors can.
 
 Such a run has two parts, each with its own engine. Between them, ranks with more live images send
-some, with their values, to ranks with fewer. This saves time if the images of some ranks live longer
-than those of others; it costs the copies between device and host and from rank to rank.
+some, with their values, to ranks with fewer. This saves time if the images of some ranks live
+longer than those of others; it costs the copies between device and host and from rank to rank.
 """
 
 from __future__ import annotations
