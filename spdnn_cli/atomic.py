@@ -1,4 +1,4 @@
-"""Files written aside, then renamed: a reader sees the old one or the new one, never a part of one."""
+"""Files written aside, then renamed: a reader sees the old or the new one, never a part of one."""
 
 from __future__ import annotations
 

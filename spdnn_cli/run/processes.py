@@ -166,7 +166,7 @@ def _watch(workers: list[_Worker]) -> tuple[list[Outcome], float]:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Children started in the block ignore Ctrl-C: it reaches them too, and the parent stops them."""
+    """Children started in the block ignore Ctrl-C, which they get too: the parent stops them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -431,7 +431,7 @@ def test_an_interrupted_suite_goes_on_where_it_stopped(folder: Folder, number: i
 
     assert process.returncode == 1
     assert err == (
-        "error: interrupted; 1 of 2 runs of suite s are settled. "
+        "error: interrupted; 1 of 2 runs of suite s are done. "
         "Run the same command again, without --again, to go on from there.\n"
     )
     assert not child.is_running()  # nor is it left as an orphan
@@ -520,7 +520,7 @@ def test_a_run_that_is_killed_is_a_failure(folder: Folder) -> None:
 
     assert process.returncode == 1
     lines = err.splitlines()
-    assert lines[0].endswith("it was ended by SIGKILL: perhaps there was too little memory")
+    assert lines[0].endswith("it was killed by SIGKILL: perhaps there was too little memory")
     assert "done in" in lines[1]
 
 
@@ -540,7 +540,8 @@ def test_a_result_that_nobody_can_verify_is_a_failure_until_it_is_verified(
     assert outcome.state == "failed"
     assert outcome.result is not None
     assert outcome.reason == (
-        f"not verified: no truth is known at no cost. Run: spdnn verify {outcome.result.record.id}"
+        "not verified: no answer is stored for this problem. Run: "
+        f"spdnn verify {outcome.result.record.id}"
     )
     command = [sys.executable, "-m", "spdnn_cli", "verify", outcome.result.record.id]
     assert subprocess.run(command, check=True, capture_output=True).returncode == 0

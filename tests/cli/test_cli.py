@@ -248,7 +248,9 @@ def test_infer_without_data_makes_its_own_and_says_so(empty: Spdnn) -> None:
         "For the official inputs, run: spdnn fetch --neurons 1024"
     )
     assert "1024 neurons, 1920 layers, 100 images" in outcome.out
-    assert "not the official ones (synthetic), official (from synthetic)" in outcome.out
+    rows = [line.split() for line in outcome.out.splitlines()]
+    assert ["inputs", "synthetic"] in rows
+    assert ["network", "official"] in rows
     assert open_dataset(empty.dataset).provenance["source"] == "synthetic"
 
 
@@ -604,7 +606,7 @@ def test_more_images_than_there_are_come_again(spdnn: Spdnn) -> None:
 def test_nothing_to_convert(empty: Spdnn) -> None:
     assert empty.fails("convert", "--neurons", "4096") == (
         f"there is nothing to convert for N=4096 below {empty.data / 'raw'}. "
-        "Run: spdnn fetch --neurons 4096; or take --from synthetic."
+        "Run: spdnn fetch --neurons 4096; or use --from synthetic."
     )
     assert empty.fails("convert", "--to", "tsv", "out") == (
         f"{empty.dataset}: there is no such file. Run spdnn convert to make the dataset."
@@ -893,8 +895,7 @@ def test_verify_takes_the_last_run_or_the_one_that_is_named(
 def test_verify_without_its_dataset(spdnn: Spdnn, result_file: Path) -> None:
     assert spdnn("convert", "--layers", "3", "--from", "synthetic", "--seed", "9").code == 0
     assert spdnn.fails("verify") == (
-        f"{spdnn.dataset}: is not the dataset that the result was made from any more. "
-        "Run spdnn infer again."
+        f"{spdnn.dataset}: has changed since the result was made. Run spdnn infer again."
     )
     spdnn.dataset.unlink()
     assert spdnn.fails("verify") == (
