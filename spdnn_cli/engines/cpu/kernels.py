@@ -88,7 +88,7 @@ def apply_product(
     ymax,
     ends,
 ):
-    """values[r] = clip(sum of row r + bias[r]) where the sum is not zero, rows first..last-1.
+    """values[r] = clip(sum of row r + bias[r]), or 0 if the sum is zero, for rows first..last-1.
 
     Leaves in `ends` (float32, 32) each lane's greatest value, then each lane's least.
     """
@@ -168,7 +168,7 @@ def run_panels(
 
 @njit(nogil=True)
 def retire_lanes(images, panel, ends, ymax, is_final, tally, depth, survivors, found):
-    """Free the lanes of a panel whose images are dead, or saturated where that is final.
+    """Free the lanes of a panel whose images are dead, or saturated for good.
 
     Returns the number of survivors found so far.
     """
