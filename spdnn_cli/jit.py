@@ -158,7 +158,7 @@ def _fallback() -> Path | None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether nobody else can write there, after making it: what is in it will be run."""
+    """Make the folder; tell whether only this user can write there. Code in it will be executed."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()

@@ -152,7 +152,7 @@ def infer(workspace: Workspace, /, form: str, **given: Any) -> None:
     if measured is None:  # a rank of an MPI job; rank 0 alone speaks
         return
     result = commands.prepared(workspace, measured)
-    try:  # each is tried, whatever becomes of the other: what was measured is not lost
+    try:  # save also if printing fails: no measurement is lost
         if form == "json":
             display.as_json(result)
         else:

@@ -243,7 +243,7 @@ def markdown(tables: Sequence[Table], width: int = 0) -> str:
 def comma_separated(tables: Sequence[Table], width: int = 0) -> str:
     """CSV: an empty line between two tables; lines that begin with # hold a title or a note.
 
-    Cells are values: a mark is in a column of its own, where a table has any.
+    Cells are values. Marks are in a separate column, if a table has any.
     """
     return "\n".join(_comma_separated(table) for table in tables)
 
