@@ -191,7 +191,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-# --- what was done before ------------------------------------------------------------------------
+# --- runs that are done --------------------------------------------------------------------------
 
 
 def _command(run: SuiteRun) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def _engine(context: Any, option: Any, name: str) -> str:
 
 
 def _engine_options(command: Any) -> Any:
-    """Adds the options that engines declare themselves."""
+    """Add the options that only some engines take."""
     for option in reversed(own_options().values()):
         command = click.option(f"--{option.name}", metavar=option.metavar, help=option.help)(
             command

@@ -163,7 +163,7 @@ def machines_command(
 ) -> None:
     """TeraEdges/s of an engine on one device, by problem and machine, with ratios.
 
-    The published figures of the paper's method are beside its own.
+    For the paper's method, published figures are shown beside the measured ones.
     """
     from spdnn_cli.report import machines as by_machine
 
