@@ -248,7 +248,7 @@ def test_infer_without_data_makes_its_own_and_says_so(empty: Spdnn) -> None:
         "For the official inputs, run: spdnn fetch --neurons 1024"
     )
     assert "1024 neurons, 1920 layers, 100 images" in outcome.out
-    rows = [line.split() for line in outcome.out.splitlines()]
+    rows = [line.replace("│", "").split() for line in outcome.out.splitlines()]
     assert ["inputs", "synthetic"] in rows
     assert ["network", "official"] in rows
     assert open_dataset(empty.dataset).provenance["source"] == "synthetic"
