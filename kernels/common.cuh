@@ -41,7 +41,7 @@ struct alignas(4 * VECTOR) Vector {
 // What the run knows of its images; it lives on the device, so no layer waits for the host.
 struct Control {
   int groups;  // groups in use
-  int moved;   // 1: the last survey dropped dead images; `source` tells where the others lie
+  int moved;   // 1: the last list dropped dead images; `source` tells where the others lie
 };
 
 // Offset of vector v (of VECTORS) of a neuron in a group.

@@ -1,14 +1,14 @@
 // The images of a run, kept on the device: packing the inputs, listing who lives, the outcome.
 //
 // A layer's kernel sets bit m of alive[layer][group] when image m of the group has a non-zero output.
-// After a layer, `survey` counts the live images, and if few are left, lists them; the next layer's
-// kernel reads its inputs through that list, so the live images close up without a pass of their own.
+// After a layer, `list_live` counts the live images, and if few are left, lists them; the next layer's
+// kernel reads its inputs through that list, so the live images are compacted without another pass.
 // Until then dead images run along: all zero, they change no result, and no count of executed edges.
 // The host never waits for a count: kernels read `Control`, and blocks without work return.
 #include "common.cuh"
 
-constexpr int SURVEY_THREADS = 1024;
-constexpr int MOVES = 8;  // slots that a thread of the survey moves at a time
+constexpr int LIST_THREADS = 1024;
+constexpr int MOVES = 8;  // slots that a thread of `list_live` moves at a time
 
 // Begin a run: images first, first + 1, ... lie in slots 0, 1, ...
 extern "C" __global__ void start_run(int first, int images, int slots, Control* control,
@@ -56,7 +56,7 @@ extern "C" __global__ void pack_values(const float* values, int images, int neur
 }
 
 // The sum of `count` over the threads before this one; *total: over all. For one block of
-// SURVEY_THREADS.
+// LIST_THREADS.
 __device__ int scan(int count, int* total) {
   __shared__ int of_warp[WARP];
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -68,7 +68,7 @@ __device__ int scan(int count, int* total) {
   if (lane == WARP - 1) of_warp[warp] = sum;
   __syncthreads();
   int before = 0, all = 0;
-  for (int w = 0; w < SURVEY_THREADS / WARP; ++w) {
+  for (int w = 0; w < LIST_THREADS / WARP; ++w) {
     if (w < warp) before += of_warp[w];
     all += of_warp[w];
   }
@@ -77,14 +77,15 @@ __device__ int scan(int count, int* total) {
   return before + sum - count;
 }
 
-// After a layer: are no more than `share` of the slots in use alive? Then the live images close up
-// (Control.moved): source[new slot] = old slot, in order; -1 where the last group is not full. A
-// layer that reads through this list is slower, so it must pay. One block.
-extern "C" __global__ void __launch_bounds__(SURVEY_THREADS)
-    survey(const unsigned* alive, float share, Control* control, int* source, int* image_of_slot) {
+// After a layer: if no more than `share` of the slots in use are alive, list the live images, so that
+// the next layer compacts them (Control.moved): source[new slot] = old slot, in order; -1 in the
+// slots of the last group that stay empty. Reading through the list costs time, hence `share`. One
+// block.
+extern "C" __global__ void __launch_bounds__(LIST_THREADS)
+    list_live(const unsigned* alive, float share, Control* control, int* source, int* image_of_slot) {
   const int groups = control->groups;
   int count = 0, live;
-  for (int group = threadIdx.x; group < groups; group += SURVEY_THREADS) count += __popc(alive[group]);
+  for (int group = threadIdx.x; group < groups; group += LIST_THREADS) count += __popc(alive[group]);
   scan(count, &live);
   const int needed = (live + MINIBATCH - 1) / MINIBATCH;
   const bool moved = needed < groups && live <= share * groups * MINIBATCH;
@@ -92,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(SURVEY_THREADS)
   if (!moved) return;
 
   int listed = 0;
-  for (int first = 0; first < groups; first += SURVEY_THREADS) {
+  for (int first = 0; first < groups; first += LIST_THREADS) {
     const int group = first + threadIdx.x;
     unsigned word = group < groups ? alive[group] : 0;
     int total;
@@ -100,22 +101,22 @@ extern "C" __global__ void __launch_bounds__(SURVEY_THREADS)
     for (; word != 0; word &= word - 1) source[slot++] = group * MINIBATCH + __ffs(word) - 1;
     listed += total;
   }
-  for (int slot = live + threadIdx.x; slot < needed * MINIBATCH; slot += SURVEY_THREADS)
+  for (int slot = live + threadIdx.x; slot < needed * MINIBATCH; slot += LIST_THREADS)
     source[slot] = -1;
   // A slot's image moves down or stays, so rounds in ascending order overwrite nothing unread.
-  for (int round = 0; round < live; round += MOVES * SURVEY_THREADS) {
+  for (int round = 0; round < live; round += MOVES * LIST_THREADS) {
     const int first = round + threadIdx.x;
     int image[MOVES];
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < MOVES; ++i) {
-      const int slot = first + i * SURVEY_THREADS;
+      const int slot = first + i * LIST_THREADS;
       image[i] = slot < live ? image_of_slot[source[slot]] : 0;
     }
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < MOVES; ++i) {
-      const int slot = first + i * SURVEY_THREADS;
+      const int slot = first + i * LIST_THREADS;
       if (slot < live) image_of_slot[slot] = image[i];
     }
   }

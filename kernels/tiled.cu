@@ -54,7 +54,7 @@ constexpr int SLOT_VECTORS = VECTORS | 1;
 enum Source {
   BITS,    // inputs of the network, 0 or 1: words[group][neuron]
   VALUES,  // value[panel][neuron][PANEL]
-  MOVED    // the same, but after a survey: slot s of the group may come from slot source[s]
+  MOVED    // the same, but after `list_live`: slot s of the group may come from slot source[s]
 };
 
 // copy(slot, part, map[slot]) for all slots, PARTS threads side by side to a slot.

@@ -1,4 +1,4 @@
-"""Files written aside, then renamed: a reader sees the old one or the new one, never a half."""
+"""Files written aside, then renamed: a reader sees the old or the new one, never a part of one."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def remove_parts(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """See that files can be written in a folder, before hours are spent on what goes there.
+    """Check that files can be written in a folder, before hours are spent on making them.
 
     It need not exist yet. Nothing is left behind.
 

@@ -1,4 +1,4 @@
-"""What the commands do, step by step, for any caller: choose the data, run, verify, save."""
+"""The commands as functions, for any caller: choose the data, convert, run, verify, save."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from spdnn_cli.timing import Stopwatch
 from spdnn_cli.workspace import Workspace
 
 Note = Callable[[str], None]
-"""Told, in one sentence, of a choice that the user did not make."""
+"""Called with one sentence about a choice that the user did not make."""
 
 
 def _silent(sentence: str) -> None:
@@ -46,7 +46,7 @@ def _no_conversion_progress(what: str, share: float) -> None:
 
 
 def neurons_or_last(workspace: Workspace, neurons: int | None) -> int:
-    """The problem asked for, or the one fetched or converted last, or the smallest."""
+    """`neurons`, or those of the problem fetched or converted last, or of the smallest problem."""
     return neurons or workspace.last_neurons() or problem.NEURONS[0]
 
 
@@ -61,32 +61,33 @@ def convert_from(
     progress: ConversionProgress = _no_conversion_progress,
     note: Note = _silent,
 ) -> Dataset:
-    """Convert from the source asked for; else from what was fetched, or as the dataset was made.
+    """Convert raw files, or synthetic digits, into the dataset of a problem.
 
     Args:
-        workspace: where raw files are and the dataset goes.
+        workspace: the folders of raw files and datasets.
         neurons: the official problem.
-        layers: how many layers to hold.
-        source: one of `SOURCES`; None: what is there.
-        seed: of synthetic digits; None: the default.
+        layers: number of layers to store.
+        source: one of `SOURCES`; None: what was fetched, else the source of the present dataset.
+        seed: of synthetic digits; None: that of the present dataset, else the default.
         threads: 0: all cores.
-        progress: told how far it is.
-        note: told that another process is waited for.
+        progress: called with the progress.
+        note: called when this process waits for another one.
 
     Raises:
         DataError: there is no source, or a file is damaged.
     """
-    made = _official(workspace, neurons).provenance if workspace.dataset(neurons).exists() else {}
-    source = source or available_source(workspace, neurons) or made.get("source")
-    if seed is None and source == made.get("source"):
-        seed = made.get("seed")
+    exists = workspace.dataset(neurons).exists()
+    provenance = _official(workspace, neurons).provenance if exists else {}
+    source = source or available_source(workspace, neurons) or provenance.get("source")
+    if seed is None and source == provenance.get("source"):
+        seed = provenance.get("seed")
     if source not in SOURCES:
         fault = raw_files.fault(workspace.raw, neurons)
         if fault is not None:
             raise fault
         raise DataError(
             f"there is nothing to convert for N={neurons} below {workspace.raw}",
-            hint=f"Run: spdnn fetch --neurons {neurons}; or take --from synthetic.",
+            hint=f"Run: spdnn fetch --neurons {neurons}; or use --from synthetic.",
         )
     check_folder(workspace.data_dir)
     return convert(
@@ -104,7 +105,7 @@ def convert_from(
 def write_tsv(
     workspace: Workspace, neurons: int, layers: int, folder: Path, progress: ConversionProgress
 ) -> list[Path]:
-    """Write a dataset as official files below `folder`; as many layers as asked for and there."""
+    """Write a dataset as official files below `folder`, with `layers` layers or all that it has."""
     dataset = _official(workspace, neurons)
     check_folder(folder)
     return to_tsv(dataset, min(layers, dataset.layers), folder, progress)
@@ -114,7 +115,7 @@ def _official(workspace: Workspace, neurons: int) -> Dataset:
     """The dataset of an official problem.
 
     Raises:
-        DataError: it is missing or damaged, or its name tells another problem than it holds.
+        DataError: it is missing or damaged, or holds another problem than its name says.
     """
     dataset = open_dataset(workspace.dataset(neurons))
     if dataset.neurons != neurons:
@@ -131,12 +132,12 @@ def _official(workspace: Workspace, neurons: int) -> Dataset:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told what while a command runs.
+    """The functions that a command calls while it runs.
 
     Attributes:
-        note: choices that the user did not make, a sentence each.
-        conversion: how far a conversion is.
-        layers: how far a run is.
+        note: called with one sentence about each choice that the user did not make.
+        conversion: called with the progress of a conversion.
+        layers: called with the progress of a run.
     """
 
     note: Note = _silent
@@ -150,15 +151,15 @@ def infer(
     """Find or make the dataset, run and verify.
 
     Args:
-        workspace: where data and results are.
+        workspace: the folders of data and results.
         options: what to run, and how.
-        tell: who is told of what happens.
+        tell: callbacks for notes and progress.
 
     Returns:
         The run; None on the ranks of an MPI job other than 0.
 
     Raises:
-        DataError: there is no place for the result, or no dataset.
+        DataError: the result could not be written, or there is no dataset.
         SpdnnError: see `measure.run`.
     """
     tell = tell or Callbacks()
@@ -194,9 +195,9 @@ def save(workspace: Workspace, measured: measure.Measured, result: Result | None
     """Write the result of a run, and its list of categories.
 
     Args:
-        workspace: where results go.
+        workspace: the folder of results.
         measured: the run.
-        result: as `prepared` gave it; None: it is prepared now.
+        result: the result that `prepared` returned; None: prepare it now.
 
     Raises:
         DataError: it cannot be written.
@@ -207,7 +208,7 @@ def save(workspace: Workspace, measured: measure.Measured, result: Result | None
 
 
 def _check_results(workspace: Workspace, device: Device | None) -> None:
-    """See, before the run, that its result can be written."""
+    """Check, before the run, that its result can be written."""
     on = device or machine.best_device()
     store = Store(workspace.results_dir)
     check_folder(store.folder(machine.folder_name(on), on, machine.describe()))
@@ -217,7 +218,7 @@ def _checked_launcher(options: RunOptions) -> str:
     """What starts the workers.
 
     Raises:
-        DeviceError: the options contradict each other, or what started this process.
+        DeviceError: the options contradict each other, or the way in which this process started.
     """
     launcher, workers = measure.settled_launcher(options), options.gpus or options.workers
     if launcher == "mpi" and workers:
@@ -230,15 +231,15 @@ def _checked_launcher(options: RunOptions) -> str:
             f"one process alone cannot be {options.processes} workers", hint="Leave out --launcher."
         )
     if options.broadcast and launcher != "mpi":
-        raise DeviceError("--broadcast is for MPI, and this is no rank of an MPI job")
+        raise DeviceError("--broadcast is for MPI, and this process is not a rank of an MPI job")
     return launcher
 
 
 def _checked_device(options: RunOptions) -> Device | None:
-    """The device to run on, checked against what is present; None: the best that works.
+    """The device to run on, if it is present; None: the best that works.
 
     Raises:
-        DeviceError: it is not present, or not as often as asked for.
+        DeviceError: there is no such device, or there are fewer GPUs than asked for.
     """
     gpus, present = options.gpus, len(nvidia.gpus())
     if gpus is not None and gpus > present:
@@ -253,13 +254,13 @@ def _checked_device(options: RunOptions) -> Device | None:
         nvidia.check_cuda()
     if options.workers and (device or machine.best_device()) == "cuda":
         raise DeviceError(
-            "--workers is for the CPU", hint="Say --gpus for GPUs, or add --device cpu."
+            "--workers is for the CPU", hint="Use --gpus for GPUs, or add --device cpu."
         )
     return "cpu" if options.workers else device
 
 
 def _note_circumstances(options: RunOptions, no_gpu: str | None, note: Note) -> None:
-    """Say what the user may not know: a GPU not used, too many threads, tasks that are no ranks."""
+    """Note what the user may not know: a GPU not used, too many threads, tasks without MPI."""
     if no_gpu is not None:
         note(f"The GPU is not used: {no_gpu}.")
     note_threads(options.threads, options.processes, note)
@@ -273,17 +274,17 @@ def _note_circumstances(options: RunOptions, no_gpu: str | None, note: Note) -> 
 
 
 def note_threads(threads: int, workers: int, note: Note) -> None:
-    """Say so if there are more threads (0: as many as fit) than cores."""
-    wanted, cores = max(1, threads) * workers, available_cores()
-    if wanted > cores:
+    """Note that there are more threads than cores; `threads` 0: as many as there are cores."""
+    threads, cores = max(1, threads) * workers, available_cores()
+    if threads > cores:
         only = "1 core" if cores == 1 else f"{cores} cores"
-        note(f"{wanted} threads are more than the {only} that this process may use.")
+        note(f"{threads} threads are more than the {only} that this process may use.")
 
 
 def _find_dataset(
     workspace: Workspace, options: RunOptions, tell: Callbacks, stopwatch: Stopwatch
 ) -> Dataset:
-    """The dataset of the problem; converted, or made, where it is not there yet."""
+    """The dataset of the problem; converted, or made, if it does not exist or is outdated."""
     neurons = neurons_or_last(workspace, options.neurons)
     if options.neurons is None and workspace.last_neurons() is not None:
         tell.note(f"Problem: N={neurons}, the last one fetched or converted.")
@@ -291,9 +292,9 @@ def _find_dataset(
     source = "synthetic" if seed is not None else available_source(workspace, neurons)
     if path.exists():
         dataset = _official(workspace, neurons)
-        made = dataset.provenance
-        outdated = made.get("source") == "synthetic" and source in ("mnist", "tsv")
-        if not outdated and (seed is None or made.get("seed") == seed):
+        provenance = dataset.provenance
+        outdated = provenance.get("source") == "synthetic" and source in ("mnist", "tsv")
+        if not outdated and (seed is None or provenance.get("seed") == seed):
             return dataset
     layers = options.layers or problem.LAYERS[-1]
     if layers > problem.LAYERS[-1]:
@@ -319,7 +320,7 @@ def _find_dataset(
 def _converted(
     workspace: Workspace, neurons: int, source: str, options: RunOptions, tell: Callbacks
 ) -> Dataset:
-    """The dataset of a problem, made now; with fewer layers, where these are enough."""
+    """Convert the dataset of a problem; with fewer layers, if the source has no more."""
 
     def make(layers: int) -> Dataset:
         return convert_from(
@@ -352,38 +353,38 @@ def verify(
     reference: bool = False,
     tell: Callbacks | None = None,
 ) -> Result:
-    """Compare a result's categories with the truth; `Store.update` keeps what came of it.
+    """Compare a result's categories with the truth. `Store.update` can store the verification.
 
     Args:
-        workspace: where data and results are.
+        workspace: the folders of data and results.
         word: the result's id or file; None: the last one.
         truth_file: an official categories file, or None.
         reference: whether to run the reference engine.
-        tell: told what is compared, and how far the reference engine is.
+        tell: callbacks for notes, and for the progress of the reference engine.
 
     Returns:
-        The result, with what is known now.
+        The result, with its new verification.
 
     Raises:
-        ResultError: there is no such result, or its record and its list do not fit.
-        DataError: the dataset is gone, or has changed since.
+        ResultError: there is no such result, or its record and its list contradict each other.
+        DataError: the dataset is missing, or has changed since the run.
     """
     tell = tell or Callbacks()
     store = Store(workspace.results_dir, tell.note)
-    found = store.last() if word is None else store.find(word)
-    record, categories = found.record, found.categories()
+    result = store.last() if word is None else store.find(word)
+    record, categories = result.record, result.categories()
     of_pass = min(record.images, record.dataset.images)
-    check_list(categories, record.survivors, record.images, of_pass, found.path)
+    check_list(categories, record.survivors, record.images, of_pass, result.path)
     if truth_file is not None:
         truth = read_truth(truth_file, record.neurons, record.layers, of_pass)
-        return found.with_verification(verification(categories, truth))
+        return result.with_verification(verification(categories, truth))
     dataset = _dataset_of(workspace, record)
     known = known_truth(workspace, dataset, record.layers, of_pass)
     if reference or known is None:
         dataset.check(record.layers)
         tell.note("Running the reference engine; it is slow.")
         known = _reference_truth(dataset, record.layers, of_pass, tell.layers)
-    return found.with_verification(verification(categories, known))
+    return result.with_verification(verification(categories, known))
 
 
 def _dataset_of(workspace: Workspace, record: Record) -> Dataset:
@@ -392,7 +393,7 @@ def _dataset_of(workspace: Workspace, record: Record) -> Dataset:
     same = dataset.features_sha256 == record.dataset.features_sha256
     if not same or dataset.network_sha256(record.layers) != record.dataset.network_sha256:
         raise DataError(
-            "is not the dataset that the result was made from any more",
+            "has changed since the result was made",
             path=dataset.path,
             hint="Run spdnn infer again.",
         )

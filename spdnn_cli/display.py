@@ -1,4 +1,4 @@
-"""How things look on a terminal: tables on stdout, notes and progress on stderr."""
+"""The output on a terminal: tables on stdout, notes and progress on stderr."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from spdnn_cli.results.store import Result
 
 FULL_WIDTH = 400
-"""Columns off a terminal, where nothing is to be cut."""
+"""Columns where the output is not a terminal, so that nothing is cut."""
 
 
 def _out() -> Console:
@@ -95,7 +95,7 @@ def layers() -> Iterator[LayerProgress]:
 
 @contextlib.contextmanager
 def transfer() -> Iterator[TransferProgress]:
-    """Progress of downloads: one bar a file."""
+    """Progress of downloads: one bar per file."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -187,20 +187,26 @@ def _workers(record: Record) -> RichTable:
 
 def _configuration(record: Record) -> list[tuple[str, str]]:
     data = record.dataset
-    inputs = "official" if data.official_inputs else f"not the official ones ({data.source})"
-    network = "official" if data.official_network else "not the official one"
+    inputs = data.source if not data.official_inputs else f"official (from {data.source})"
+    network = "official" if data.official_network else "not official"
     memory = record.device_memory
     return [
         ("problem", f"{record.neurons} neurons, {record.layers} layers, {record.images} images"),
-        ("inputs, network", f"{inputs}, {network} (from {data.source})"),
+        ("inputs", inputs),
+        ("network", network),
         (
             "engine",
             f"{record.engine} on {record.device}, {record.threads} threads; {record.engine_reason}",
         ),
         *record.engine_options.items(),
         *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),
+<<<<<<< HEAD
         ("shortcuts on", shortcuts_in_words(record)),
         ("machine", hardware(record).label),
+=======
+        ("shortcuts", shortcuts_in_words(record)),
+        ("machine", f"{record.machine.cpu}, {record.machine.cores} cores"),
+>>>>>>> words
     ]
 
 
@@ -226,7 +232,7 @@ def _timings(record: Record) -> list[tuple[str, str]]:
     stream = record.stream
     speed = f"{stream.images_per_s:.4g} images/s, {stream.bytes_per_s / 1e9:.4g} GB/s"
     if stream.bus_share is not None:
-        speed += f", {stream.bus_share:.1%} of what copies alone reach"
+        speed += f", {stream.bus_share:.1%} of the speed of copies alone"
     return [*rows, ("infer", text), ("stream", speed)]
 
 
@@ -242,15 +248,15 @@ def _outcome(record: Record) -> list[tuple[str, str]]:
 
 
 def verification_in_words(record: Record) -> str:
-    """What is known of the categories of a run, and from what."""
-    found = record.verification
+    """The verification of a run's categories, and the truth that they were compared with."""
+    verification = record.verification
     return {
-        Status.VERIFIED: f"VERIFIED against {found.against}",
-        Status.COUNT_ONLY: f"VERIFIED by their number only, against {found.against}",
-        Status.UNVERIFIED: "not verified: no truth is known at no cost; to run the reference "
-        "engine, which is slow: spdnn verify",
-        Status.WRONG: f"WRONG: {found.difference} (by {found.against})",
-    }[found.status]
+        Status.VERIFIED: f"VERIFIED against {verification.against}",
+        Status.COUNT_ONLY: f"VERIFIED by their number only, against {verification.against}",
+        Status.UNVERIFIED: "not verified: no answer is stored for this problem. spdnn verify runs "
+        "the reference engine, which is slow",
+        Status.WRONG: f"WRONG: {verification.difference} (by {verification.against})",
+    }[verification.status]
 
 
 def as_json(result: Result) -> None:
@@ -259,7 +265,7 @@ def as_json(result: Result) -> None:
 
 
 def verified(result: Result) -> None:
-    """What `verify` found."""
+    """The verification of a result by `spdnn verify`."""
     record = result.record
     print(
         one_line(
@@ -270,16 +276,16 @@ def verified(result: Result) -> None:
     print(one_line(f"{record.survivors} categories: {verification_in_words(record)}"))
 
 
-def results(found: Sequence[Result]) -> None:
-    """A line a result, newest last."""
-    for one in found:
-        record = one.record
+def results(listed: Sequence[Result]) -> None:
+    """One line per result, the newest last."""
+    for result in listed:
+        record = result.record
         problem = f"{record.neurons} x {record.layers}, {record.images} images"
         configuration = configuration_of(record).label
-        kept = "own" if one.is_local else f"kept in {one.path.stem}"
+        kept = "own" if result.is_local else f"kept in {result.path.stem}"
         print(
             one_line(
-                f"{record.id}  {one.machine}  {problem}  {configuration}  "
+                f"{record.id}  {result.machine}  {problem}  {configuration}  "
                 f"{duration(record.seconds)}  {record.status.value}  {kept}"
             )
         )
@@ -296,7 +302,7 @@ def suite(shown: Suite, why_not_here: Callable[[SuiteRun], str | None]) -> None:
 
 @contextlib.contextmanager
 def bench(made: Bench) -> Iterator[tuple[Callable[[SuiteRun], None], Callable[[Settled], None]]]:
-    """Progress of a suite: a line on stderr for each run that is settled, and a bar below.
+    """Progress of a suite: one line on stderr for each run that is done, and a bar below.
 
     Yields two callbacks: before a run, and after it, with how it went.
     """
@@ -340,7 +346,7 @@ def _how_it_went(outcome: Settled) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds in the two largest units that matter."""
+    """Seconds as text, in the one or two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -348,10 +354,10 @@ def _duration(seconds: float) -> str:
 
 
 def bench_end(outcomes: Sequence[Settled], results: Sequence[Result]) -> None:
-    """What to know of a suite's runs beside their tables: noisy, skipped or failed ones."""
-    for found in results:
-        if is_noisy(found.record):
-            note(f"Warning: {found.record.id}: {noise_in_words(found.record)}")
+    """What the tables of a suite do not show: noisy, skipped and failed runs."""
+    for result in results:
+        if is_noisy(result.record):
+            note(f"Warning: {result.record.id}: {noise_in_words(result.record)}")
     skipped = Counter(outcome.reason for outcome in outcomes if outcome.state == "skipped")
     for reason, number in skipped.items():
         note(f"Skipped: {number} run{'' if number == 1 else 's'}: {reason}")
@@ -368,7 +374,10 @@ def _pairs(title: str) -> RichTable:
 
 
 def _as_written(text: str) -> str:
-    """On one line, with escapes for what stdout cannot hold, so that a table's lines stay even."""
+    """The text on one line, with escapes for characters that stdout cannot hold.
+
+    So the lines of a table stay aligned.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return one_line(text).encode(encoding, "backslashreplace").decode(encoding)
 

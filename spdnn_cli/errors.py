@@ -15,9 +15,9 @@ _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def one_line(text: str) -> str:
-    """The text with its line ends and other control characters written as escapes, say \\n.
+    """The text with line ends and other control characters written as escapes, such as \\n.
 
-    A name of a file may hold them.
+    The name of a file may contain them.
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
@@ -48,11 +48,11 @@ class SpdnnError(Exception):
 
 
 NO_THREAD = "can't start new thread"
-"""What Python says where the system lets it start no thread."""
+"""What Python says when the system lets it start no thread."""
 
 
 def explained(error: BaseException) -> str | None:
-    """What a failure of the machine is, in one line; None: it is another failure."""
+    """One line that explains a failure of the machine; None: it is another failure."""
     if isinstance(error, MemoryError):
         return f"there is too little memory. {error}".rstrip()
     if is_limit_on_threads(error):
@@ -67,7 +67,7 @@ def explained(error: BaseException) -> str | None:
 
 
 def is_limit_on_threads(error: BaseException) -> bool:
-    """Whether Python was let start no thread."""
+    """Whether the error says that the system lets Python start no thread."""
     return isinstance(error, RuntimeError) and str(error).startswith(NO_THREAD)
 
 
@@ -90,14 +90,14 @@ class FewerLayersError(DataError):
     """A network that is whole as far as it goes, and holds fewer layers than asked for.
 
     Attributes:
-        layers: how many layers it holds, from the first on without a gap.
+        layers: number of layers that it holds, from the first on without a gap.
     """
 
     def __init__(self, what: str, layers: int, path: Path) -> None:
         if layers:
             hint = f"It serves --layers {layers} and less; for more, bring the others."
         else:
-            hint = "Bring the missing layers, or take --from mnist or synthetic."
+            hint = "Bring the missing layers, or use --from mnist or synthetic."
         super().__init__(what, hint=hint, path=path)
         self.layers = layers
 
@@ -111,11 +111,11 @@ class EngineError(SpdnnError):
 
 
 class WorkerError(SpdnnError):
-    """A process that ran a share of the images failed, was killed, or fell silent."""
+    """A process that ran a share of the images failed, was killed, or did not answer."""
 
 
 class BenchError(SpdnnError):
-    """A bench.yaml that says what cannot be, or runs of a suite that failed."""
+    """A bench.yaml that is not valid, or runs of a suite that failed."""
 
 
 class ResultError(SpdnnError):

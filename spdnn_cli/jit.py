@@ -22,7 +22,7 @@ from typing import Any
 from spdnn_cli.errors import EngineError
 
 PROBE_BYTES = 1 << 16
-"""A folder that takes so many bytes is one that can be written: a full quota shows with them."""
+"""Bytes that are written to test whether a folder can be written: enough to notice a full quota."""
 UNREADABLE = (OSError, EOFError, pickle.UnpicklingError)
 FOLDER = ".numba-cache"
 
@@ -158,7 +158,7 @@ def _fallback() -> Path | None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether nobody else can write there, after making it: what is in it will be run."""
+    """Make the folder; tell whether only this user can write there. Code in it will be executed."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()

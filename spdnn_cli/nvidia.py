@@ -142,7 +142,7 @@ def _failures() -> tuple[type[Exception], ...]:
 
 @cache
 def _driver() -> _Found:
-    """All GPUs, whatever `CUDA_VISIBLE_DEVICES` says."""
+    """All GPUs, also those that `CUDA_VISIBLE_DEVICES` hides."""
     try:
         nvml = _nvml()
     except ImportError as error:

@@ -88,7 +88,7 @@ the reference engine found them."""
 
 
 @dataclass(frozen=True)
-class Problem:
+class OfficialProblem:
     """One problem of the challenge: `neurons` in a layer, `layers` layers, 60,000 images.
 
     Any positive `layers` up to 1920 is allowed: the L-layer problem is the first L layers of the

@@ -15,7 +15,7 @@ class Workspace:
 
     Attributes:
         data_dir: raw files below `raw/`, datasets as `neuron{N}.h5`.
-        results_dir: results, in one folder a machine.
+        results_dir: results, one folder per machine.
     """
 
     data_dir: Path

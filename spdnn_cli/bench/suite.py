@@ -1,4 +1,4 @@
-"""bench.yaml: suites of runs, read strictly, each run as one would type it after `spdnn infer`.
+"""bench.yaml: suites of runs, read strictly. A run is written as the options of `spdnn infer`.
 
     version: 1
     suites:
@@ -9,10 +9,10 @@
         repeat: 5                       # any option of infer, for all runs of the block
         time-limit: 600                 # seconds of one run
 
-A key is the name of an option of `infer`, and its value what one would type; where values are a
-list, each is a run of its own, and lists multiply. Where an option is named twice, `engines` counts
-before `devices`, `devices` before `problems`, and these before the block. What is not understood is
-an error that names the line.
+A key is the name of an option of `infer`, and its value is that of the option. A list of values
+makes one run for each value; several lists make one run for each combination. Where an option is
+named twice, `engines` counts before `devices`, `devices` before `problems`, and these before the
+block. Anything else in the file is an error that names the line.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from spdnn_cli.errors import BenchError
 VERSION = 1
 FILE_NAME = "bench.yaml"
 TIME_LIMIT = click.Option(["--time-limit"], type=click.FloatRange(min=0, min_open=True))
-"""Seconds that a run may take, from the start of its process to its end. The suite's alone: `infer`
-has no such option."""
+"""Seconds that a run may take, from the start of its process to its end. Only suites have this
+option; `infer` does not."""
 DEFAULT_TIME_LIMIT = 3600.0
 NOT_IN_SUITES = ("format",)
 """Options of `infer` that `bench` sets itself."""
 LISTS = ("problems", "devices", "engines")
-"""The keys of a block that are no options, in the order in which a later one counts more."""
+"""The keys of a block that are not options. A later one overrides an earlier one."""
 
 NEEDED = {
     "problems": [{"neurons", "layers"}, {"dataset"}],
@@ -58,7 +58,7 @@ class SuiteRun:
 
     Attributes:
         words: the options, as they stand after `spdnn infer`.
-        options: the same by name, each as the file has it.
+        options: names and values of the options, as in the file.
         time_limit: seconds.
     """
 
@@ -67,7 +67,7 @@ class SuiteRun:
     time_limit: float
 
     def get(self, name: str) -> str | None:
-        """The value of an option; None where the suite does not say."""
+        """The value of an option; None: the suite does not set it."""
         return dict(self.options).get(name)
 
     @property
@@ -81,14 +81,14 @@ class SuiteRun:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite: its name, and its runs in order, none twice."""
+    """A suite: its name, and its runs in order, without duplicates."""
 
     name: str
     runs: tuple[SuiteRun, ...]
 
 
 def find(file: Path | None) -> Path:
-    """The bench file that counts: `file`; else that of the current folder; else the program's own.
+    """The bench file to read: `file`; else that of the current folder; else the program's own.
 
     Raises:
         BenchError: there is none.
@@ -141,7 +141,7 @@ class SuiteFile:
         """The suite of that name.
 
         Raises:
-            BenchError: there is none, or it says what cannot be.
+            BenchError: there is none, or it is not valid.
         """
         if name not in self._suites:
             raise BenchError(
@@ -151,7 +151,9 @@ class SuiteFile:
             )
         node = self._suites[name]
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise self._error(node, f"{name!r} is no name of a suite: letters, digits, - and _")
+            raise self._error(
+                node, f"{name!r} is not a name of a suite", hint="Use letters, digits, - and _."
+            )
         blocks = _items(node)
         if not blocks:
             raise self._error(node, f"suite {name} is empty")
@@ -171,7 +173,7 @@ class SuiteFile:
     def _entries(
         self, key: str, entries: dict[str, yaml.Node], block: yaml.Node, where: str
     ) -> list[Options]:
-        """What a block has below `problems`, `devices` or `engines`, lists multiplied out."""
+        """The combinations of options that a block has below `problems`, `devices` or `engines`."""
         if key == "devices" and key not in entries:
             return [{}]
         if key not in entries:
@@ -273,7 +275,7 @@ class SuiteFile:
 
 
 def _items(node: yaml.Node) -> list[yaml.Node]:
-    """The entries of a list; what is no list is its own only entry."""
+    """The entries of a list; a value that is not a list counts as a list of one."""
     return list(node.value) if isinstance(node, yaml.SequenceNode) else [node]
 
 

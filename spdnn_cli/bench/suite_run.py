@@ -1,8 +1,9 @@
-"""A suite's runs, one after the other, each in a process of its own: what ends one ends no other.
+"""A suite's runs, one after the other.
 
-A run is done when a verified result of it is at hand, made by the same program (by the checksum of
-its sources) with the same options, from the same source of data, on the same machine. All others
-run, those that failed before included.
+Each runs in a process of its own, so a crash of one run does not end the others. A run is not
+repeated if a verified result of it is stored, made by the same program (by the checksum of its
+sources) with the same options, from the same source of data, on the same machine. Runs that failed
+before run again.
 """
 
 from __future__ import annotations
@@ -38,27 +39,27 @@ from spdnn_cli.sources import sources_sha256
 from spdnn_cli.workspace import Workspace
 
 MOST_REFERENCE_EDGES = 20_000_000_000
-"""Images x edges up to which a run without a known truth is verified by the reference engine:
-seconds. Beyond, it may take hours, or more memory than there is."""
+"""Images x edges up to which a run without a known truth is verified by the reference engine. Up to
+here this takes seconds; beyond, it may take hours, or more memory than there is."""
 LOOK_S = 0.5
-"""Seconds between two looks for a reason to end a run. While it is timed, this process sleeps."""
+"""Seconds between two checks whether a run must end. In between, this process sleeps."""
 GRACE_S = 10.0
-"""Seconds that a run which is to end has for it."""
+"""Seconds that a run has to end after it was asked to."""
 RIGHT = (Status.VERIFIED, Status.COUNT_ONLY)
-"""What a run that is done may have come to."""
+"""The statuses of a run that is done."""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """How a run of a suite went.
+    """The outcome of a run of a suite.
 
     Attributes:
         run: what ran.
-        state: "done": a verified result was made now; "kept": it was there; "failed"; "skipped":
-            this machine cannot run it.
+        state: "done": a verified result was made now; "kept": there was one before; "failed";
+            "skipped": this machine cannot run it.
         reason: why it failed or was skipped.
-        result: None where there is none.
-        seconds: of the whole process, now or when it was done; 0 where it did not run.
+        result: None: there is none.
+        seconds: duration of the whole process, now or when the result was made; 0: it did not run.
     """
 
     run: SuiteRun
@@ -69,22 +70,22 @@ class Settled:
 
     @property
     def result_name(self) -> str:
-        """What a user calls the result by."""
+        """The name of the result in messages."""
         return "" if self.result is None else self.result.name
 
 
 class Bench:
-    """A suite on this machine: what was done before, what is to go, and its execution.
+    """A suite on this machine: the runs that are done, those that are not, and their execution.
 
     Args:
         workspace: where data and results are.
         suite: what to run.
-        again: whether to run also what was done before.
-        warn: told, in a sentence, of files among the results that are left out.
+        again: whether to run also the runs that were done before.
+        warn: called with a sentence about each file of results that is left out.
 
     Attributes:
-        outcomes: of the runs that are settled, in the order of the suite.
-        pending: the runs to go.
+        outcomes: those of the runs that are done or skipped, in the order of the suite.
+        pending: the other runs.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Bench:
         return [o.result for o in self.outcomes if o.result is not None and not o.reason]
 
     def seconds_left(self) -> float | None:
-        """How long the pending runs may take, if they are like those before; None: nobody knows."""
+        """Estimate of the pending runs' duration, from those before; None: there were none."""
         known = [outcome.seconds for outcome in self.outcomes if outcome.seconds]
         return sum(known) / len(known) * len(self.pending) if known else None
 
@@ -127,8 +128,8 @@ class Bench:
         """Run what is pending, in order.
 
         Args:
-            begins: told of a run before it starts.
-            ended: told how it went.
+            begins: called with each run before it starts.
+            ended: called with its outcome.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP; the run then under way was ended.
@@ -144,19 +145,19 @@ class Bench:
                 ended(outcome)
 
     def interrupted(self) -> BenchError:
-        """What to tell a user who stopped it."""
-        settled, name = len(self.suite.runs) - len(self.pending), self.suite.name
+        """The error for a user who interrupted the suite."""
+        done, name = len(self.suite.runs) - len(self.pending), self.suite.name
         return BenchError(
-            f"interrupted; {settled} of {_count(len(self.suite.runs), 'run')} of suite {name} are "
-            "settled",
+            f"interrupted; {done} of {_count(len(self.suite.runs), 'run')} of suite {name} are "
+            "done",
             hint="Run the same command again, without --again, to go on from there.",
         )
 
     def check(self) -> None:
-        """See that all went well.
+        """Check that no run failed.
 
         Raises:
-            BenchError: a run failed, or this machine could do none.
+            BenchError: a run failed, or this machine can run none of them.
         """
         states = [outcome.state for outcome in self.outcomes]
         failed, number, name = states.count("failed"), len(states), self.suite.name
@@ -173,16 +174,16 @@ class Bench:
 
 
 def why_not_here(run: SuiteRun) -> str | None:
-    """Why this machine cannot run it: too few GPUs or cores; None: it can."""
+    """Why this machine cannot run it: too few GPUs or cores. None: it can."""
     present, cores = len(gpus()), available_cores()
     entry = ENGINES.get(run.get("engine") or "")
     on_gpu = run.get("device") == "cuda" or (entry is not None and entry.device == "cuda")
-    wanted = int(run.get("gpus") or on_gpu)
-    if wanted > present:
-        return f"it needs {_count(wanted, 'GPU')}, this machine has {present}"
-    wanted = int(run.get("threads") or 1) * int(run.get("workers") or 1)
-    if wanted > cores:
-        return f"it needs {_count(wanted, 'core')}, this machine has {cores}"
+    needed_gpus = int(run.get("gpus") or on_gpu)
+    if needed_gpus > present:
+        return f"it needs {_count(needed_gpus, 'GPU')}, this machine has {present}"
+    threads = int(run.get("threads") or 1) * int(run.get("workers") or 1)
+    if threads > cores:
+        return f"it needs {_count(threads, 'core')}, this machine has {cores}"
     return None
 
 
@@ -190,7 +191,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-# --- what was done before ------------------------------------------------------------------------
+# --- runs that are done --------------------------------------------------------------------------
 
 
 def _command(run: SuiteRun) -> tuple[str, ...]:
@@ -214,12 +215,12 @@ def _done_before(
 
 
 def _comparable(of: Machine) -> Machine:
-    """Without what may vary on one machine: the memory told, and what is not looked up."""
+    """The machine without the fields that vary from run to run on it."""
     return msgspec.structs.replace(of, memory_bytes=0, cuda=None)
 
 
 def _sources(workspace: Workspace, run: SuiteRun, kept: Result) -> tuple[str | None, ...]:
-    """Where `infer` would take a run's data from, which `fetch` may have changed."""
+    """The sources of data that `infer` would use for a run now; `fetch` may have changed them."""
     neurons = run.get("neurons")
     if neurons is None:
         return (kept.record.dataset.source,)
@@ -230,7 +231,7 @@ def _sources(workspace: Workspace, run: SuiteRun, kept: Result) -> tuple[str | N
 
 
 def _execute(workspace: Workspace, suite: str, run: SuiteRun, stop: threading.Event) -> Settled:
-    """Run it in a process of its own; verify it where `infer` had no truth at hand."""
+    """Run it in a process of its own; verify it if `infer` knew no truth."""
     start = time.monotonic()
     infer = _Child(workspace, suite, _command(run)[1:], run.time_limit, stop)
     reason, result = infer.failure, _result_of(infer.out)
@@ -243,7 +244,7 @@ def _execute(workspace: Workspace, suite: str, run: SuiteRun, stop: threading.Ev
 
 
 def _result_of(out: str) -> Result | None:
-    """The result whose file `infer` named in what it printed; None: there is none."""
+    """The result whose file `infer` printed; None: there is none."""
     try:
         return only(Path(json.loads(out)["file"]))
     except (ValueError, KeyError, TypeError, ResultError):
@@ -253,18 +254,18 @@ def _result_of(out: str) -> Result | None:
 def _why_not_right(
     workspace: Workspace, suite: str, result: Result, time_limit: float, stop: threading.Event
 ) -> str | None:
-    """None where the result is right; else what is wrong with it, or why nobody can tell."""
+    """None if the result is right; else what is wrong with it, or why it cannot be verified."""
     record: Record = result.record
     if record.status in RIGHT:
         return None
     if record.edges > MOST_REFERENCE_EDGES:
         command = shlex.join(["spdnn", "verify", record.id])
-        return f"not verified: no truth is known at no cost. Run: {command}"
+        return f"not verified: no answer is stored for this problem. Run: {command}"
     return _Child(workspace, suite, ["verify", record.id], time_limit, stop).failure
 
 
 class _Child:
-    """A command of this program in a process of its own, waited for.
+    """A command of this program that ran in a process of its own.
 
     Attributes:
         failure: why it failed, in one line; None: it did not.
@@ -319,14 +320,14 @@ class _Child:
         if code < 0:
             name = signal.Signals(-code).name
             more = ": perhaps there was too little memory" if name == "SIGKILL" else ""
-            return f"it was ended by {name}{more}"
+            return f"it was killed by {name}{more}"
         lines = [line for line in self._lines if line.strip()]
         said = [line for line in lines if line.lower().startswith("error: ")] or lines[-1:]
         line = said[-1].partition("rror: ")[2] or said[-1] if said else "it said nothing"
         return f"exit code {code}: {line}"
 
     def _end(self) -> None:
-        """End the process and all that it started: as Ctrl-C would, and then for good."""
+        """Stop the process and all that it started: interrupt it as Ctrl-C does, then kill it."""
         family: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self._process.pid)
@@ -342,9 +343,10 @@ class _Child:
 
 @contextlib.contextmanager
 def _noted_signals() -> Iterator[threading.Event]:
-    """Inside the block, Ctrl-C and the signals that end a process only set the event given.
+    """Inside the block, Ctrl-C and the signals that end a process only set the event yielded.
 
-    So none of them comes between the start of a run and the note that it has started.
+    Without this, a signal could arrive after a run has started and before it is recorded, and the
+    run would go on alone.
     """
     stop = threading.Event()
 

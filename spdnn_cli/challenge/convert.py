@@ -123,7 +123,7 @@ def to_tsv(dataset: Dataset, layers: int, folder: Path, report: ConversionProgre
     neurons = dataset.neurons
     features = dataset.features()
     if features.array.dtype != np.uint8:
-        raise DataError("has inputs that are not 0/1; the files have no place", path=dataset.path)
+        raise DataError("cannot be written as TSV: its inputs are not 0/1", path=dataset.path)
     images, archive = folder / problem.images_file(neurons), _archive(folder, neurons)
     report("images", 0.0)
     tsv.write_images(images, features.array.view(np.uint8), neurons)

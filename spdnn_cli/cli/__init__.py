@@ -103,12 +103,12 @@ def main() -> None:
 
 
 def _terminated(number: int, frame: Any) -> None:
-    """What a scheduler sends before it kills: end in order, as on an interrupt."""
+    """End in order, as on an interrupt, at the signal that a scheduler sends before it kills."""
     raise SpdnnError("terminated by SIGTERM. What was written before is whole")
 
 
 def _leave_stdout() -> None:
-    """Have nothing more written to stdout: what it could not take would fail again at the end."""
+    """Discard further output to stdout: else the failed write would be repeated at the end."""
     with contextlib.suppress(OSError, AttributeError):  # closed, or no file at all
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -19,7 +19,7 @@ from spdnn_cli.workspace import Workspace
     help="The file of suites.  [default: bench.yaml here, else the program's own]",
 )
 @click.option("--list", "listing", is_flag=True, help="Show the suites and their runs; run none.")
-@click.option("--again", is_flag=True, help="Start over: run again what was done before.")
+@click.option("--again", is_flag=True, help="Run all runs, also those that were done before.")
 @click.pass_obj
 def bench(
     workspace: Workspace, suite: str | None, file: Path | None, listing: bool, again: bool

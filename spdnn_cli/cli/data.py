@@ -24,7 +24,7 @@ SOURCE_NAMES = ("tsv", "mnist", "synthetic")
 
 
 def _mirror(context: Any, option: Any, place: str | None) -> str | None:
-    """A URL, or a folder, which may begin with `~`."""
+    """The URL; or the folder, with a leading `~` expanded."""
     return None if place is None else os.path.expanduser(place)
 
 
@@ -35,7 +35,7 @@ def _mirror(context: Any, option: Any, place: str | None) -> str | None:
     metavar="N[,N...]|all",
     default=str(problem.NEURONS[0]),
     show_default=True,
-    help="Neurons per layer: which problems.",
+    help="The problems, by neurons per layer.",
 )
 @click.option(
     "--layers",
@@ -54,7 +54,7 @@ def _mirror(context: Any, option: Any, place: str | None) -> str | None:
 @click.option(
     "--mirror",
     callback=_mirror,
-    help="Another place to fetch from: a URL or a folder, same layout.",
+    help="Fetch from this URL or folder instead. It has the layout of the official site.",
 )
 @click.pass_obj
 def fetch(
@@ -87,7 +87,7 @@ def fetch(
     type=click.IntRange(1, problem.LAYERS[-1]),
     default=problem.LAYERS[-1],
     show_default=True,
-    help="Layers to hold; a later call adds more.",
+    help="Layers to store. A later call can add more.",
 )
 @click.option(
     "--from",
@@ -101,7 +101,7 @@ def fetch(
     "target",
     type=(click.Choice(["tsv"]), PathType(file_okay=False, path_type=Path)),
     metavar="tsv DIR",
-    help="The other direction: write the dataset as official files below DIR.",
+    help="Write the dataset as official TSV files below DIR instead.",
 )
 @threads_option
 @click.pass_obj

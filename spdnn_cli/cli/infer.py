@@ -33,7 +33,7 @@ def _engine(context: Any, option: Any, name: str) -> str:
 
 
 def _engine_options(command: Any) -> Any:
-    """Adds the options that engines declare themselves."""
+    """Add the options that only some engines take."""
     for option in reversed(own_options().values()):
         command = click.option(f"--{option.name}", metavar=option.metavar, help=option.help)(
             command
@@ -69,7 +69,7 @@ def _engine_options(command: Any) -> Any:
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
-    help="Where to compute.  [default: the best present]",
+    help="Where to compute.  [default: a GPU if one can be used, else the CPU]",
 )
 @click.option("--gpus", type=click.IntRange(min=1), help="Number of GPUs, one process each.")
 @click.option(
@@ -80,7 +80,8 @@ def _engine_options(command: Any) -> Any:
 @click.option(
     "--launcher",
     type=click.Choice(["alone", "processes", "mpi"]),
-    help="What starts the workers: nothing, this process, or MPI.  [default: as found]",
+    help="What starts the workers: nothing, this process, or MPI.  [default: mpi if this process "
+    "is a rank, else processes if there are several workers]",
 )
 @click.option(
     "--partition",
@@ -105,7 +106,8 @@ def _engine_options(command: Any) -> Any:
     "--device-memory",
     metavar="SIZE",
     callback=size_in_bytes,
-    help="Device memory to use, such as 8GB; other weights are streamed.  [default: all free]",
+    help="Use at most this much device memory, such as 8GB. Weights that do not fit are streamed.  "
+    "[default: all free]",
 )
 @_engine_options
 @threads_option
@@ -113,7 +115,8 @@ def _engine_options(command: Any) -> Any:
     "--retire/--no-retire",
     default=True,
     show_default=True,
-    help="Whether finished images (dead, or saturated for good) leave the run.",
+    help="Whether images leave the run once their result is certain (all zero, or saturated for "
+    "good).",
 )
 @click.option(
     "--warmup",
@@ -131,7 +134,9 @@ def _engine_options(command: Any) -> Any:
 )
 @seed_option
 @click.option(
-    "--trace", is_flag=True, help="Keep how many layers each image lives, for projections."
+    "--trace",
+    is_flag=True,
+    help="Record how many layers each image is alive. Projections need it.",
 )
 @format_option
 @click.pass_obj
@@ -147,7 +152,7 @@ def infer(workspace: Workspace, /, form: str, **given: Any) -> None:
     if measured is None:  # a rank of an MPI job; rank 0 alone speaks
         return
     result = commands.prepared(workspace, measured)
-    try:  # each is tried, whatever becomes of the other: what was measured is not lost
+    try:  # save also if printing fails: no measurement is lost
         if form == "json":
             display.as_json(result)
         else:
@@ -155,11 +160,11 @@ def infer(workspace: Workspace, /, form: str, **given: Any) -> None:
     finally:
         commands.save(workspace, measured, result)
     display.note(f"Result file: {result.path}")
-    found = result.record.verification
-    if found.difference is not None:
+    verification = result.record.verification
+    if verification.difference is not None:
         raise VerificationError(
-            f"the categories are wrong: {found.difference}", path=result.path,
-            hint=f"Compared with {found.against}.",
+            f"the categories are wrong: {verification.difference}", path=result.path,
+            hint=f"Compared with {verification.against}.",
         )  # fmt: skip
 
 
@@ -198,14 +203,14 @@ def verify(
         raise click.UsageError("--truth and --reference exclude each other")
     with display.layers() as layers:
         tell = commands.Callbacks(display.note, layers=layers)
-        found = commands.verify(workspace, result, truth, reference, tell)
-    difference = found.record.verification.difference
+        verified = commands.verify(workspace, result, truth, reference, tell)
+    difference = verified.record.verification.difference
     try:
         if form == "json":
-            display.as_json(found)
+            display.as_json(verified)
         else:
-            display.verified(found)
-        Store(workspace.results_dir).update(found)
+            display.verified(verified)
+        Store(workspace.results_dir).update(verified)
     finally:
         if difference is not None:
-            raise VerificationError(f"the categories are wrong: {difference}", path=found.path)
+            raise VerificationError(f"the categories are wrong: {difference}", path=verified.path)

@@ -21,7 +21,7 @@ class InOrder(click.Group):
 
 
 class PathType(click.Path):
-    """A path, with `~` for the home folder wherever it stands: a shell does not know them all."""
+    """A path. A leading `~` is expanded, since a shell does not expand that of `--option=~/x`."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         return super().convert(os.path.expanduser(value), param, ctx)
@@ -55,9 +55,9 @@ def size_in_bytes(context: Any, option: Any, text: str | None) -> int | None:
 
 
 def check_not_too_many(option: str, number: int | None) -> None:
-    """Refuse more threads, or processes, than a machine like this one can make use of.
+    """Refuse more threads, or processes, than this machine can make use of.
 
-    Not while words are parsed: a suite may name runs for larger machines.
+    Not while options are parsed: a suite may name runs for larger machines.
     """
     if number is not None and number > (most := most_threads()):
         raise click.BadParameter(
@@ -83,7 +83,7 @@ neurons_option = click.option(
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="CPU threads: at most 8 per core, or 64. More threads than cores give a note.  "
+    help="CPU threads. At most 64, or 8 per core if that is more.  "
     "[default: all cores, as far as a container may use them]",
 )
 seed_option = click.option(

@@ -80,9 +80,9 @@ def report(
     plot: Path | None,
     page: Path | None,
 ) -> None:
-    """What the results in RESULTS_DIR say: a summary, and the paper's tables; or a table by name.
+    """Print tables from the results: a summary and the paper's tables, or the table of a command.
 
-    As Markdown, CSV or JSON it is every table. No GPU is needed, and nothing is run.
+    As Markdown, CSV or JSON, print every table. No GPU is needed, and nothing is run.
     """
     if page is not None and page == plot:
         raise click.UsageError("--plot and --html name the same file")
@@ -167,7 +167,7 @@ def machines_command(
 ) -> None:
     """TeraEdges/s of an engine on one device, by problem and machine, with ratios.
 
-    The paper's method is beside published figures of it.
+    For the paper's method, published figures are shown beside the measured ones.
     """
     from spdnn_cli.report import machines as by_machine
 
@@ -197,9 +197,9 @@ def scaling(
     form: str | None,
     machines: tuple[str, ...],
 ) -> None:
-    """Strong and weak scaling: measured on the devices at hand, projected beyond them.
+    """Strong and weak scaling: measured, and projected to more devices.
 
-    The projection needs a run with `spdnn infer --trace`, and says how far it is off.
+    The projection needs a run with `spdnn infer --trace`. Its error is printed.
     """
     from spdnn_cli.report import scaling as scalings
     from spdnn_cli.report.series import PAPER_DEVICES
@@ -241,11 +241,11 @@ def cpu(context: click.Context, form: str | None, machines: tuple[str, ...]) -> 
 def compare(
     context: click.Context, before: Path, after: Path, threshold: float, form: str | None
 ) -> None:
-    """Whether B is faster or slower than A, or whether the samples cannot tell.
+    """Tell whether B is faster or slower than A, or whether the samples cannot tell.
 
     A and B are files of results, or folders of them, whose runs are matched by machine, problem,
-    engine and options. The exit code is 1 if a run of B is slower than A's by more than the
-    threshold, and that for certain; or if its answer is wrong.
+    engine and options. The exit code is 1 if a run of B is certainly slower than A's by more than
+    the threshold, or wrong.
     """
     from spdnn_cli.report import compare as comparing
     from spdnn_cli.report import show
@@ -297,7 +297,7 @@ def _results(context: click.Context, machines: tuple[str, ...]) -> list[Result]:
 
 
 def _machines_called(word: str, results: list[Result]) -> list[str]:
-    """The machine of that name, else those that have it in theirs."""
+    """The machine of that name, else those whose names contain it."""
     names = sorted({result.machine for result in results})
     found = [word] if word in names else [name for name in names if word in name]
     if not found:

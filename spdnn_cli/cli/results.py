@@ -25,7 +25,7 @@ def results(context: click.Context) -> None:
 @click.option("--suite", help="Only those of this suite.")
 @click.pass_obj
 def list_results(workspace: Workspace, suite: str | None = None) -> None:
-    """A line a result, the newest last: id, machine, problem, engine, seconds, status."""
+    """One line per result, the newest last: id, machine, problem, engine, seconds, status."""
     from spdnn_cli import display
     from spdnn_cli.results import keep
     from spdnn_cli.results.store import Store
@@ -52,7 +52,11 @@ def show_result(workspace: Workspace, result: str, form: str) -> None:
 @results.command("keep")
 @click.argument("ids", nargs=-1, metavar="[RESULT]...")
 @click.option("--suite", help="Only those of this suite.")
-@click.option("--into", metavar="NAME", help="The file.  [default: each run's suite, else runs]")
+@click.option(
+    "--into",
+    metavar="NAME",
+    help="Name of the file, without .jsonl.  [default: the suite of each run, else runs]",
+)
 @click.option(
     "--checkout",
     type=PathType(file_okay=False, path_type=Path),
@@ -65,8 +69,8 @@ def keep_results(
 ) -> None:
     """Move runs of your own to those that Git tracks, RESULTS_DIR/<machine>/<suite>.jsonl.
 
-    Without RESULT: all of your own, or all of a suite. Refused is what was not verified, and what
-    no commit of the repository could have made: the checksum of its sources must be that of one.
+    Without RESULT: all of your own, or all of a suite. A run is refused if it is not verified, or
+    if no commit of the repository has the sources that made it.
     """
     from spdnn_cli import display
     from spdnn_cli.results import keep

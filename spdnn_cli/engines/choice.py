@@ -12,7 +12,7 @@ from spdnn_cli.results.record import Device
 MOST_FOLDED_SHARE = 0.5
 """`auto` folds where the cores keep no more than this share of the edges."""
 MOST_FOLDED_VALUES = 12_000
-"""Two copies of so many values of an image fit in 96 KiB of shared memory."""
+"""Values of an image of which two copies fit in 96 KiB of shared memory."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def choose(
     network: Network,
     no_gpu: str | None = None,
 ) -> Choice:
-    """Settle the engine and the device.
+    """Choose the engine and the device.
 
     Args:
         name: an engine, or "auto".
@@ -61,13 +61,13 @@ def choose(
 def _best(device: Device, network: Network) -> Choice:
     first = network.layers[: min(2, network.depth)]
     share = sum(layer.core.edges for layer in first) / max(1, sum(layer.edges for layer in first))
-    left = f"{share:.1%} of the first layers' edges are left"
+    left = f"{share:.1%} of the first layers' edges are left after folding twins"
     candidates = [entry for entry in ENGINES.values() if entry.auto and entry.device == device]
     folded = next(entry.name for entry in candidates if entry.folds)
     plain = next(entry.name for entry in candidates if not entry.folds)
     if share > MOST_FOLDED_SHARE:
-        return Choice(plain, device, f"there are few twins to fold: {left}")
+        return Choice(plain, device, f"few neurons are twins: {left}")
     widest = max(layer.core.outputs for layer in first)
     if device == "cuda" and widest > MOST_FOLDED_VALUES:
         left += f"; layer by layer: {widest} values of an image do not fit on the chip"
-    return Choice(folded, device, f"folding twins, {left}")
+    return Choice(folded, device, left)

@@ -1,4 +1,4 @@
-"""The protocol that all engines keep: what they are given, and what they give back."""
+"""The protocol of all engines: their input and their output."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from spdnn_cli.network.layers import Features, Float32, Int32, Network
 from spdnn_cli.timing import Stopwatch
 
 LayerProgress = Callable[[int, int], None]
-"""Called with the number of layers done and of images still alive."""
+"""Called with the number of layers done and the number of images alive."""
 
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """What an engine may skip. Every result names these three."""
+    """What an engine may skip. Every record holds these three."""
 
     dead_images_dropped: bool
     twins_folded: bool
@@ -28,22 +28,22 @@ class Shortcuts:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine is to run.
+    """How an engine runs.
 
     Attributes:
         threads: CPU threads.
         retire: whether finished (dead or finally saturated) images may leave the run, for engines
             that can tell; False: only dead ones.
-        stopwatch: where the engine books the time of its stages.
-        progress: told how far the run is; None: nobody.
-        device_memory: bytes of device memory that a CUDA engine may use; None: what is free.
-        own: options that the engine declares itself (`registry.EngineOption`), by name.
-        choices: what an engine found out by trials, and looks up before the next ones; texts by
-            key. The caller may keep them in a file.
-        keep_values: whether the outcome holds the values of the live images; for engines
-            whose entry says `gives_values`.
-        replays: whether an upload is inferred more than once, so that recording the run for a
-            replay pays (CUDA graphs).
+        stopwatch: records the time of the engine's stages.
+        progress: called with the progress of a run; None: nothing is called.
+        device_memory: bytes of device memory that a CUDA engine may use; None: all that is free.
+        own: options that only this engine takes (`registry.EngineOption`), by name.
+        choices: results of an engine's trials, which it looks up before it makes new ones; texts
+            by key. The caller may keep them in a file.
+        keep_values: whether the inference holds the values of the live images; for engines whose
+            entry has `gives_values`.
+        replays: whether an upload is inferred more than once, so that a recorded run (a CUDA graph)
+            saves time.
     """
 
     threads: int = 1
@@ -65,10 +65,10 @@ class Inference:
         categories: int32, ascending: the images, from 0, with a non-zero entry after the last
             layer.
         executed_edges: multiply-adds (and adds of a gather) that ran, for live images.
-        alive: for each layer that ran, how many images were alive after it. A layer that did not
-            run has no entry: by then every image had finished.
-        values: float32 (categories, neurons): the values of those images after the last layer;
-            None: they were not asked for.
+        alive: for each layer that ran, the number of images alive after it. A layer that did not
+            run has no entry: every image had finished before it.
+        values: float32 (categories, neurons): the values of the images in `categories` after the
+            last layer; None without `keep_values`.
     """
 
     categories: Int32
@@ -80,9 +80,9 @@ class Inference:
 class Engine(Protocol):
     """One way to run a network. An engine knows nothing of files or processes.
 
-    The verbs come in this order; `infer` may be called again and again, and each call does all of
-    the work. Layers may also be read and prepared inside `infer`, when only the run can tell that
-    they are needed; the stopwatch keeps the stages apart.
+    The methods are called in this order. `infer` may be called repeatedly, and each call does all
+    of the work. `infer` may also read and prepare layers, if only the run can tell that they are
+    needed; the stopwatch keeps the stages apart.
     """
 
     shortcuts: Shortcuts
@@ -90,10 +90,10 @@ class Engine(Protocol):
     def __init__(self, options: EngineOptions) -> None: ...
 
     def prepare(self, network: Network) -> None:
-        """Compile kernels, and bring the network into the engine's own form."""
+        """Compile kernels, and convert the network to the engine's own form."""
 
     def upload(self, features: Features) -> None:
-        """Bring the inputs to the device, in the engine's own input layout."""
+        """Copy the inputs to the device, in the engine's own input layout."""
 
     def infer(self) -> Inference:
         """Run the network: features on the device to categories on the host."""

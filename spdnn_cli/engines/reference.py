@@ -1,4 +1,5 @@
-"""The reference: SciPy, float64, plain layers one by one. Slow, short: the oracle of the others."""
+"""The reference: SciPy, float64, plain layers one by one. Slow and short: all others are compared
+with it."""
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ from spdnn_cli.network.fold import unfold
 from spdnn_cli.network.layers import Features, Network
 
 BYTES_AT_A_TIME = 1 << 29
-"""Size of one float64 array of values: more images than fit are taken in turn."""
+"""Bytes of one float64 array of values. Images run in batches that fit it."""
 TIE = 1e-6
-"""The challenge's biases are decimal numbers, which float32 holds to 6e-8 of their size, and its
-early layers have sums that cancel them exactly. What is left of such a sum, here after a few
-layers, is rounding, not a value: without this an image would live on by 1e-8."""
+"""Sums up to this share of the bias count as zero. The challenge's biases are decimal numbers that
+float32 rounds by up to 6e-8 of their size, and in its early layers some sums cancel them exactly.
+The rest of such a sum is rounding: without this rule a value of 1e-8 would keep an image alive."""
 
 
 class ReferenceEngine:
-    """y' = clip(W y + bias) where W y is not zero, in float64; dead images are dropped."""
+    """y' = clip(W y + bias), or 0 if W y is zero, in float64; dead images are dropped."""
 
     shortcuts = Shortcuts(
         dead_images_dropped=True, twins_folded=False, finished_images_retired=False
@@ -74,6 +75,6 @@ class ReferenceEngine:
         sums = weights @ values
         bias = layer.bias[:, None].astype(np.float64)
         shifted = sums + bias
-        # A sum and a bias that cancel but for the bias's own rounding to float32 cancel.
+        # What is left after sum and bias cancel is the rounding of the bias to float32.
         shifted[np.abs(shifted) <= TIE * np.abs(bias)] = 0
         return np.where(sums != 0, np.clip(shifted, 0, self._network.ymax), 0)

@@ -1,8 +1,8 @@
-"""The engines that there are. Everything that others know of an engine stands here, in its entry.
+"""The list of engines. Each has one entry, with all that other modules know of it.
 
 The command line, the choice of `auto`, the reports and the pictures read these entries; nothing
-heavy is imported for them. An engine of one's own needs no entry: a package offers it through the
-entry point group `spdnn.engines`, or a user names its class, `--engine FILE.py:Class`.
+heavy is imported for them. An engine outside this package needs no entry: a package offers it
+through the entry point group `spdnn.engines`, or a user names its class, `--engine FILE.py:Class`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ ENTRY_POINTS = "spdnn.engines"
 
 @dataclass(frozen=True)
 class EngineOption:
-    """An option that some engines alone take: `--NAME` of `infer`, `NAME` in a suite.
+    """An option that only some engines take: `--NAME` of `infer`, `NAME` in a suite.
 
     Attributes:
         name: such as "tile".
-        metavar: what stands for its value in the help.
+        metavar: the placeholder for its value in the help.
         help: a sentence.
     """
 
@@ -46,17 +46,17 @@ class EngineEntry:
     """What is known of an engine without importing it.
 
     Attributes:
-        name: what users call it.
+        name: the name on the command line.
         device: where it runs.
         target: its class, "package.module:Class", or "FILE.py:Class".
         summary: what it does, in a few words.
         auto: whether `--engine auto` may take it.
         folds: whether it runs the folded network, with images on the chip from end to end.
-        gives_values: whether it gives away the values of live images, so that they can move to
+        gives_values: whether it can return the values of live images, so that they can move to
             other workers (`--rebalance`).
-        bytes_per_edge: what it reads of the weights for each edge; None: not known.
+        bytes_per_edge: bytes of weights that it reads for each edge; None: not known.
         yardstick: whether others are compared with it.
-        options: those that it declares itself.
+        options: the options that only it takes.
         colour, marker: of its series in pictures, on white paper; engines of one kind on different
             devices share them. Colours after Okabe and Ito (https://jfly.uni-koeln.de/color/).
     """
@@ -78,7 +78,8 @@ class EngineEntry:
 _TILE = EngineOption(
     "tile",
     "SHAPE",
-    "How tiled is to tile, say minibatch=12,outputs=1,blocksize=256,buffer=24KB,reorder=no.",
+    "Tile shape of the engine tiled, such as "
+    "minibatch=12,outputs=1,blocksize=256,buffer=24KB,reorder=no.",
 )
 _HERE = "spdnn_cli.engines"
 
@@ -89,7 +90,7 @@ ENGINES = {
             "reference",
             "cpu",
             f"{_HERE}.reference:ReferenceEngine",
-            "SciPy, float64, layer by layer: the oracle of all others",
+            "SciPy, float64, layer by layer: all other engines are compared with it",
             yardstick=True,
             colour="#6b6f78",
             marker="P",
@@ -109,7 +110,7 @@ ENGINES = {
             "cpu",
             "cpu",
             f"{_HERE}.cpu.folded:CpuEngine",
-            "Numba, twins folded, finished images retired",
+            "Numba, twin neurons computed once, finished images leave",
             auto=True,
             folds=True,
             colour="#0072b2",
@@ -119,7 +120,7 @@ ENGINES = {
             "baseline",
             "cuda",
             f"{_HERE}.cuda.baseline:BaselineEngine",
-            "CSR, one thread an output and image: the paper's baseline",
+            "CSR, one thread per output and image: the paper's baseline",
             bytes_per_edge=8,
             yardstick=True,
             colour="#a8487e",
@@ -129,7 +130,7 @@ ENGINES = {
             "cusparse",
             "cuda",
             f"{_HERE}.cuda.cusparse:CusparseEngine",
-            "the library's sparse product, then bias and clip",
+            "NVIDIA's sparse product, then bias and clip",
             bytes_per_edge=8,
             colour="#007f5c",
             marker="D",
@@ -150,7 +151,7 @@ ENGINES = {
             "folded",
             "cuda",
             f"{_HERE}.cuda.folded:FoldedEngine",
-            "the folded network, each image on the chip from bits to end",
+            "twin neurons computed once, an image stays on the chip from input to end",
             auto=True,
             folds=True,
             colour="#0072b2",
@@ -158,7 +159,7 @@ ENGINES = {
         ),
     )
 }
-"""The engines of this package, by name, in the order in which they are listed."""
+"""The engines of this package by name, in the order of lists."""
 
 
 def find(name: str) -> EngineEntry:
@@ -205,7 +206,7 @@ def on_device(device: str) -> list[str]:
 
 
 def own_options() -> dict[str, EngineOption]:
-    """The options that engines of this package declare themselves, by name."""
+    """The options that only some engines of this package take, by name."""
     return {option.name: option for entry in ENGINES.values() for option in entry.options}
 
 
@@ -217,15 +218,15 @@ def _class_of(entry: EngineEntry) -> Any:
 
 
 def _own_entry(name: str, engine: Any) -> EngineEntry:
-    """The entry of an engine that is not of this package, from its class.
+    """The entry of an engine outside this package, from its class.
 
-    The class names its `device`, and may name anything else that an `EngineEntry` has.
+    The class has an attribute `device`, and may have the other attributes of an `EngineEntry`.
     """
     known = ("summary", "folds", "gives_values", "bytes_per_edge", "options", "colour", "marker")
     device = getattr(engine, "device", None)
     if device not in ("cpu", "cuda"):
         raise EngineError(
-            f"engine {name} does not say where it runs",
+            f"engine {name} does not name its device",
             hint='Give its class an attribute: device = "cpu", or "cuda".',
         )
     source = getattr(engine, "_spdnn_file", None)

@@ -72,7 +72,7 @@ N = 65536."""
 CHECKED_AT_A_TIME = 32
 """Layers that `Dataset.check` reads from one opening of the file."""
 BLOCKS_KEPT = 3
-"""So many blocks of a pool are kept: class maps of early layers come again and again."""
+"""Blocks of a pool kept in memory, because early layers share their class maps."""
 
 CONVERTED_FROM = ("tsv", "mnist", "synthetic")
 """Sources of the datasets that `spdnn convert` makes."""

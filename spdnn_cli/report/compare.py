@@ -28,7 +28,7 @@ from spdnn_cli.results.record import Record, Status
 from spdnn_cli.results.store import Result, read
 
 LEAST_SAMPLES = 5
-"""With fewer timed runs on a side, an interval would say nothing."""
+"""Fewest timed runs on each side for which an interval is computed."""
 DRAWS = 10_000
 CONFIDENCE = 0.95
 SEED = 1

@@ -20,7 +20,7 @@ BASELINES = [name for name, entry in ENGINES.items() if entry.yardstick]
 
 
 def throughput(results: Sequence[Result]) -> list[Table]:
-    """TeraEdges/s on one device, one table a machine: one row per problem, one column per engine.
+    """TeraEdges/s on one device, one table per machine: one row per problem, one column per engine.
 
     The challenge's rate, of the newest run of each configuration, and the ratio to the baseline.
     Streamed runs and those in limited memory have tables of their own. Runs on several devices
@@ -86,7 +86,7 @@ STEP_WORDS = {"baseline": "CSR, one thread an output and image", "cusparse": "th
 
 
 def kernels(results: Sequence[Result]) -> list[Table]:
-    """From the baseline to the optimised kernel, one table a machine: one row per step.
+    """From the baseline to the optimised kernel, one table per machine: one row per step.
 
     The steps of `tiled` are its runs with `--tile`, in the order in which they add to each other.
     """
@@ -179,7 +179,7 @@ TILE_WORDS: dict[str, Callable[..., str]] = {
 
 
 def cpu(results: Sequence[Result]) -> list[Table]:
-    """The engines on CPUs, one table a machine, by threads and workers."""
+    """The engines on CPUs, one table per machine, by threads and workers."""
     on_cpu = [result for result in results if result.record.device == "cpu"]
     return [_cpu(machine, records) for machine, records in describe.by_machine(on_cpu).items()]
 

@@ -57,7 +57,7 @@ class MachineRow:
     series: list[Series] = field(default_factory=list)
 
     def cell(self, size: Size, devices: int) -> Cell:
-        """The rate on so many devices."""
+        """The rate on that number of devices."""
         record = self.measured.get(size, {}).get(devices)
         row = self.projected.get(size, {}).get(devices)
         if record is None and row is not None:

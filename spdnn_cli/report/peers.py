@@ -34,8 +34,8 @@ class Own:
 def peers(results: Sequence[Result]) -> list[Table]:
     """Seconds on the official problems: this program's engines beside others, GPUs and CPUs apart.
 
-    Runs of all 60,000 images count, without options of an engine's own, and of others what they
-    have of the same problems.
+    The rows are runs of all 60,000 images with the engine's default options, and the figures of
+    other programs on the same problems.
     """
     own = own_rows(results)
     tables = [table for device in DEVICES for table in _table(device, own)]
@@ -45,7 +45,7 @@ def peers(results: Sequence[Result]) -> list[Table]:
 def own_rows(results: Sequence[Result]) -> list[Own]:
     """One for each engine, with or without retiring, number of devices and of threads.
 
-    Of several ways to spread a run the fastest counts, by problem.
+    If the images were distributed in several ways, the fastest run of each problem is used.
     """
     found = []
     for machine, records in describe.by_machine(results).items():

@@ -47,7 +47,7 @@ class Model:
     """The seconds of a rank; see the top of this file.
 
     Attributes:
-        fixed: seconds, whatever there is to do.
+        fixed: seconds that do not depend on the work.
         per_layer: seconds for each layer that the rank runs.
         per_image_layer: seconds for each layer that an image of the rank enters.
         ranks: what it was fitted to.
@@ -96,7 +96,7 @@ class Model:
 def fit(ranks: Sequence[RankTime]) -> Model | None:
     """The model with the least squared relative errors; None: the ranks do not determine one.
 
-    There must be one rank more than there are numbers to find.
+    There must be more ranks than parameters of the model.
     """
     if not ranks:
         return None

@@ -68,7 +68,7 @@ class Peer:
 
     def teraedges_per_s(self, size: Size) -> float:
         """The challenge's rate on a problem that `seconds` has."""
-        return problem.Problem(*size).edges / self.seconds[size] / 1e12
+        return problem.OfficialProblem(*size).edges / self.seconds[size] / 1e12
 
 
 def peers() -> list[Peer]:
@@ -142,7 +142,7 @@ class PaperScaling(Struct, frozen=True):
     Attributes:
         v100: numbers of V100s, of the first figures of each row.
         a100: likewise of A100s, after them.
-        teraedges_per_s: a row a problem, "neurons x layers" without spaces.
+        teraedges_per_s: one row per problem, "neurons x layers" without spaces.
         seconds_1xv100: as printed.
     """
 

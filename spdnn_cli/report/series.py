@@ -103,7 +103,7 @@ class Series:
         return [row for row in self.rows if row.record is None or not shares_cores(row.record)]
 
     def best(self, devices: int) -> Row | None:
-        """The fastest row of so many devices; None: there is none."""
+        """The fastest row with that number of devices; None: there is none."""
         rows = [row for row in self.own_rows if row.devices == devices]
         return max(rows, key=lambda row: row.teraedges_per_s, default=None)
 
@@ -239,7 +239,7 @@ def _rank_times(record: Record, traces: Traces) -> Iterable[RankTime]:
 def shares_cores(record: Record) -> bool:
     """Whether the workers of a host had more threads than the host has cores.
 
-    They waited for each other then, which says nothing of so many devices.
+    Then they waited for each other, so their time is not that of so many devices.
     """
     if record.device != "cpu":
         return False

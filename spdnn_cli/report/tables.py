@@ -55,13 +55,13 @@ class Table:
     Attributes:
         title: what it shows, and of which machine.
         columns: names, each one once; units are in them.
-        rows: as many cells each as there are columns.
+        rows: each has one cell for each column.
         notes: what must be known to read it, a sentence each.
-        kind: which table it is, say "throughput".
-        keys: the first so many columns say what a row is about; they come again in every block
-            where a table is too wide for one.
+        kind: which table it is, such as "throughput".
+        keys: number of columns, from the first, that say what a row is about; they are repeated in
+            every block of a table that is too wide for one.
         is_long: whether it is for programs: text for readers leaves it out.
-        hidden: likewise columns, which say again what others say in words.
+        hidden: columns for programs, which repeat what other columns say in words.
     """
 
     title: str
@@ -100,7 +100,7 @@ class Table:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """So many significant digits; no exponent for numbers that are read easily without."""
+    """A number with `digits` significant digits; no exponent if it is easy to read without."""
     return f"{float(f'{value:.{digits}g}'):.15g}"
 
 
@@ -243,7 +243,7 @@ def markdown(tables: Sequence[Table], width: int = 0) -> str:
 def comma_separated(tables: Sequence[Table], width: int = 0) -> str:
     """CSV: an empty line between two tables; lines that begin with # hold a title or a note.
 
-    Cells are values: a mark is in a column of its own, where a table has any.
+    Cells are values. Marks are in a separate column, if a table has any.
     """
     return "\n".join(_comma_separated(table) for table in tables)
 

@@ -1,7 +1,7 @@
-"""What the runs in results were: machine, problem and configuration, by which tables group them.
+"""Machine, problem and configuration of the runs in results, by which tables group them.
 
-So runs of unlike machines, problems or options are never merged. Labels are made here, at the end,
-and never read back.
+So runs on different machines, of different problems or with different options are never merged. The
+labels made here are only for readers: no program parses them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from spdnn_cli.results.record import Device, Record, Status
 from spdnn_cli.results.store import Result
 
 NOISY_FROM = 0.1
-"""From this spread of its samples on, (largest - smallest) / median, a run is called noisy: twice
-the difference between two runs that `spdnn report compare` takes for a regression."""
+"""The spread of its samples, (largest - smallest) / median, from which a run is called noisy. It is
+twice the difference that `spdnn report compare` counts as a regression."""
 
 
 # ---- machines
 
 
 class Hardware(NamedTuple):
-    """What must be alike for two runs to be of alike machines: CPU, cores, and GPUs that ran."""
+    """What two runs on equal machines have in common: CPU, number of cores, and GPUs that ran."""
 
     cpu: str
     cores: int
@@ -45,17 +45,17 @@ def hardware(record: Record) -> Hardware:
 
 
 def by_machine(results: Iterable[Result]) -> dict[str, list[Record]]:
-    """The records of each machine, by its name, which is that of its folder; machines in order.
+    """The records of each machine, by its name, which is that of its folder; in order of names.
 
-    Where results of unlike hardware have one name, the hardware is added to it.
+    If results of different hardware have the same name, the hardware is added to it.
     """
-    found: dict[tuple[str, Hardware], list[Record]] = {}
+    groups: dict[tuple[str, Hardware], list[Record]] = {}
     for result in results:
-        found.setdefault((result.machine, hardware(result.record)), []).append(result.record)
-    names = [name for name, _ in found]
+        groups.setdefault((result.machine, hardware(result.record)), []).append(result.record)
+    names = [name for name, _ in groups]
     named = {
         name if names.count(name) == 1 else f"{name} ({parts.label})": records
-        for (name, parts), records in found.items()
+        for (name, parts), records in groups.items()
     }
     return dict(sorted(named.items()))
 
@@ -64,7 +64,7 @@ def by_machine(results: Iterable[Result]) -> dict[str, list[Record]]:
 
 
 class Problem(NamedTuple):
-    """What was inferred: problems with the same numbers but other data are other problems."""
+    """A problem that ran. Those with the same numbers but other data are different problems."""
 
     neurons: int
     layers: int
@@ -108,7 +108,7 @@ def problem_of(record: Record) -> Problem:
 
 
 def data_labels(problems: Iterable[Problem]) -> dict[Problem, str]:
-    """The data of each problem; what would look alike gets the beginning of its checksums."""
+    """A label for the data of each problem, with a part of its checksums if two are the same."""
     ordered = sorted(set(problems))
     shown = [problem[:4] for problem in ordered]
     labels = {}
@@ -129,13 +129,13 @@ class Configuration:
     Attributes:
         engine: its name.
         device: where it runs.
-        retires: whether finished images may leave; None: the engine retires none anyway.
-        engine_options: its own options, as asked for, by name.
-        device_memory: the limit asked for, in bytes; 0: none.
+        retires: whether finished images may leave; None: the engine retires none in any case.
+        engine_options: the options that only this engine takes, by name, as given.
+        device_memory: the limit given, in bytes; 0: none.
         rebalance_layer: the layer after which live images move; 0: they do not.
         streamed: whether images are copied to the device inside the timed part.
-        workers, partition, launcher, broadcast: how it is spread; "" with one worker.
-        threads: CPU threads of a worker; 0 where a GPU computes.
+        workers, partition, launcher, broadcast: how the images are distributed; "" with one worker.
+        threads: CPU threads of a worker; 0 on a GPU.
     """
 
     engine: str
@@ -153,7 +153,7 @@ class Configuration:
 
     @cached_property
     def engine_label(self) -> str:
-        """The engine and its options; not how it is spread."""
+        """The engine and its options, without workers and threads."""
         parts = [self.engine]
         if self.retires is False:
             parts.append("--no-retire")
@@ -168,7 +168,7 @@ class Configuration:
 
     @cached_property
     def label(self) -> str:
-        """Everything."""
+        """The engine and its options, workers and threads."""
         parts = [self.engine_label]
         if self.workers > 1:
             parts.append(f"{self.workers} workers, {self.partition}, {self.launcher}")
@@ -181,7 +181,7 @@ class Configuration:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has the engine's defaults; retiring, threads and workers may differ."""
+        """Whether the engine has its default options; retiring, threads and workers may differ."""
         return not (
             self.engine_options or self.device_memory or self.rebalance_layer or self.streamed
         )
@@ -222,18 +222,18 @@ SKIPPED = {
 }
 EFFECTIVE = (
     "Effective: the challenge's rate: all edges of all layers x images / median seconds of "
-    "inference, whatever an engine skips."
+    "inference, also those that an engine skips."
 )
 TIMED = (
-    "Timed: features on the device, in the engine's input layout, to categories on the host. Of "
-    "each configuration the newest run counts."
+    "Timed: features on the device, in the engine's input layout, to categories on the host. Only "
+    "the newest run of each configuration is shown."
 )
 MARKS = {
     Status.UNVERIFIED: ("*", "not verified"),
     Status.COUNT_ONLY: ("#", "verified by the number of categories only"),
     Status.WRONG: ("!", "the categories are WRONG"),
 }
-"""What is put behind a number of a run that is not verified, and what it says."""
+"""The mark behind a number of a run that is not verified, and its meaning."""
 
 
 def shortcuts_in_words(record: Record) -> str:
@@ -244,12 +244,12 @@ def shortcuts_in_words(record: Record) -> str:
 
 
 def notes(records: Sequence[Record], *, timed: str = TIMED) -> list[str]:
-    """What must be known to read a table of these runs: a sentence or a line each."""
+    """The notes below a table of these runs, one sentence or line each."""
     return [*timing(records, timed=timed), *verification(records), *samples(records)]
 
 
 def timing(records: Sequence[Record], *, timed: str = TIMED) -> list[str]:
-    """What the times of these runs include and leave out, and on which machine they were."""
+    """Notes on what the times of these runs include, what was skipped, and on which machine."""
     lines = [timed]
     if any(record.stream is not None for record in records):
         lines.append("Streamed runs: the upload of the inputs is inside the timed part.")
@@ -257,14 +257,14 @@ def timing(records: Sequence[Record], *, timed: str = TIMED) -> list[str]:
 
 
 def verification(records: Iterable[Record]) -> list[str]:
-    """What the marks behind the numbers of these runs say, or that there are none."""
-    there = {record.status for record in records}
-    marked = [f"{mark} {words}." for status, (mark, words) in MARKS.items() if status in there]
+    """Notes on the marks behind the numbers of these runs, or that all are verified."""
+    statuses = {record.status for record in records}
+    marked = [f"{mark} {words}." for status, (mark, words) in MARKS.items() if status in statuses]
     return marked or ["Verified: the categories of every run."]
 
 
 def is_noisy(record: Record) -> bool:
-    """Whether the samples of a run lie far apart; one sample says nothing."""
+    """Whether the samples of a run lie far apart. A run with one sample is not noisy."""
     return record.timings_s.infer.spread >= NOISY_FROM
 
 
@@ -279,7 +279,7 @@ def noise_in_words(record: Record) -> str:
 
 
 def samples(records: Sequence[Record]) -> list[str]:
-    """What the samples warn of: noise, or one sample alone."""
+    """Warnings about samples: noise, or only one sample."""
 
     def name(record: Record) -> str:
         return f"{configuration_of(record).label} {problem_of(record).label}"
@@ -297,7 +297,7 @@ def samples(records: Sequence[Record]) -> list[str]:
         )
     single = [name(record) for record in records if len(record.timings_s.infer.samples) == 1]
     if single:
-        lines.append(f"One timed run alone: {', '.join(single)}.")
+        lines.append(f"Only one timed run: {', '.join(single)}.")
     return lines
 
 
@@ -313,7 +313,7 @@ def _shortcuts(records: Sequence[Record]) -> str:
 
 
 def _machine(records: Sequence[Record]) -> str:
-    """Hardware, driver, CUDA and dates of some runs on alike machines."""
+    """Hardware, driver, CUDA and dates of runs on equal machines."""
     parts = list(dict.fromkeys(hardware(record).label for record in records))
     on_gpu = [record.machine for record in records if record.device == "cuda"]
     drivers = {gpu.driver for machine in on_gpu for gpu in machine.gpus}

@@ -12,14 +12,19 @@ from spdnn_cli.sources import commit_of
 
 
 def select(store: Store, words: Sequence[str], suite: str | None = None) -> list[Result]:
-    """The results with these ids or files, or all; of a suite, where one is named.
+    """The results with these ids or files, or all; only those of `suite`, if it is given.
 
     Raises:
         ResultError: there is none.
     """
+<<<<<<< HEAD
     named = {found.record.id: found for found in map(store.find, words)}  # each of them once
     found = list(named.values()) if words else store.all()
     chosen = [r for r in found if suite is None or r.record.suite == suite]
+=======
+    results = [store.find(word) for word in words] if words else store.all()
+    chosen = [r for r in results if suite is None or r.record.suite == suite]
+>>>>>>> words
     if not chosen:
         of_suite = "" if suite is None else f" of suite {suite}"
         raise ResultError(
@@ -32,29 +37,29 @@ def select(store: Store, words: Sequence[str], suite: str | None = None) -> list
 def keep(
     store: Store, words: Sequence[str], suite: str | None, into: str | None, checkout: Path
 ) -> Iterator[tuple[Result, str]]:
-    """Move own results to those that Git tracks, one by one; yields each with its commit.
+    """Move local results to those that Git tracks, one by one; yields each with its commit.
 
     All are checked before the first one moves.
 
     Args:
         store: where results are.
-        words: ids or files; empty: all of one's own.
+        words: ids or files; empty: all local results.
         suite: only those of this suite.
-        into: the file's name; None: each run's suite.
+        into: the file's name; None: the suite of each run.
         checkout: the repository of the program.
 
     Raises:
         ResultError: there is none, one was not verified, or no commit has its sources.
     """
     chosen = select(store, words, suite)
-    own = [result for result in chosen if words or result.is_local]
-    if not own:
+    to_keep = [result for result in chosen if words or result.is_local]
+    if not to_keep:
         raise ResultError(
             f"there is nothing to keep below {store.root / LOCAL}",
             hint="Run spdnn infer or spdnn bench first.",
         )
-    commits = {result.record.id: _commit_to_keep(result, checkout) for result in own}
-    for result in own:
+    commits = {result.record.id: _commit_to_keep(result, checkout) for result in to_keep}
+    for result in to_keep:
         (kept,) = store.keep([result], into)
         yield kept, commits[kept.record.id]
 
@@ -63,7 +68,7 @@ def _commit_to_keep(result: Result, checkout: Path) -> str:
     """The commit that made a result.
 
     Raises:
-        ResultError: the result is not to be kept.
+        ResultError: the result may not be kept.
     """
     record = result.record
     if record.status not in (Status.VERIFIED, Status.COUNT_ONLY):

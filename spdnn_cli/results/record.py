@@ -1,4 +1,4 @@
-"""The record of a run: every field with its type, its unit and what it says.
+"""The record of a run: every field with its type, unit and meaning.
 
 A record is decoded strictly: an unknown, missing or mistyped field is an error that names its path,
 such as `$.launch.workers`. docs/results.md and docs/result.schema.json are made from this module.
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 SCHEMA_VERSION: Literal[3] = 3
-"""Of the records that this program writes, and the only one that it reads."""
+"""The version of the records that this program writes, and the only one that it reads."""
 
 SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0)]
@@ -46,8 +46,9 @@ class Verification(Struct, frozen=True):
     status: Annotated[
         Status,
         Meta(
-            description="`verified`: the same categories as the truth; `count only`: as many, and "
-            "the truth is a number alone; `not verified`: no truth was at hand; `wrong`"
+            description="`verified`: the same categories as the truth; `count only`: the same "
+            "number of categories, and no more is known of the truth; `not verified`: no truth is "
+            "known; `wrong`"
         ),
     ]
     against: Annotated[str | None, Meta(description="the truth; null: none")] = None
@@ -57,12 +58,12 @@ class Verification(Struct, frozen=True):
 class Program(Struct, frozen=True):
     """The program that made the record."""
 
-    version: Annotated[str, Meta(description="of spdnn")]
+    version: Annotated[str, Meta(description="version of spdnn")]
     sources_sha256: Annotated[
         SHA256 | None,
         Meta(
-            description="of the program's sources (`spdnn_cli.sources`), by which the commit is "
-            "found; null: made before records held it"
+            description="SHA-256 of the program's sources (`spdnn_cli.sources`); names the commit; "
+            "null: the record was made before records held it"
         ),
     ]
 
@@ -91,26 +92,33 @@ class Data(Struct, frozen=True):
 
     file: Annotated[str, Meta(description="its name below the data folder, else its path")]
     source: Annotated[str, Meta(description='"tsv", "mnist", "synthetic", or another')]
-    images: Annotated[Positive, Meta(description="that it holds; a run of more repeats them")]
+    images: Annotated[
+        Positive, Meta(description="images that it holds; a run of more images repeats them")
+    ]
     official_inputs: Annotated[bool, Meta(description="the inputs are the challenge's own")]
     official_network: Annotated[bool, Meta(description="the layers are the challenge's own")]
-    features_sha256: Annotated[SHA256, Meta(description="of the inputs")]
-    network_sha256: Annotated[SHA256, Meta(description="of the layers that ran")]
+    features_sha256: Annotated[SHA256, Meta(description="SHA-256 of the inputs")]
+    network_sha256: Annotated[SHA256, Meta(description="SHA-256 of the layers that ran")]
     provenance: Annotated[
         dict[str, Any],
-        Meta(description="what its conversion noted: seed, raw files and sizes, program, time"),
+        Meta(description="how it was made: seed, raw files and sizes, program, time"),
     ] = {}
 
 
 class Launch(Struct, frozen=True):
-    """How the workers came about, and how they shared the images."""
+    """How the workers were started, and how they shared the images."""
 
     launcher: Annotated[
-        Launcher, Meta(description="`alone`: one process; `processes` of one machine; `mpi`")
+        Launcher,
+        Meta(description="`alone`: one process; `processes`: several of one machine; `mpi`"),
     ]
-    workers: Annotated[Positive, Meta(description="how many, each with a device of its own")]
+    workers: Annotated[Positive, Meta(description="number of workers, each with its own device")]
     partition: Annotated[
-        Partition, Meta(description="`snake`: dealt back and forth; `contiguous`: a block each")
+        Partition,
+        Meta(
+            description="`snake`: images distributed to workers back and forth; `contiguous`: one "
+            "block per worker"
+        ),
     ]
     rebalance_layer: Annotated[
         int | None, Meta(description="the layer after which live images moved; null: they did not")
@@ -125,7 +133,7 @@ class Samples(Struct, frozen=True):
     samples: Annotated[
         tuple[Seconds, ...], Meta(min_length=1, description="timed runs, none left out")
     ]
-    median: Annotated[Seconds, Meta(description="of `samples`")]
+    median: Annotated[Seconds, Meta(description="median of `samples`")]
 
     @property
     def spread(self) -> float:
@@ -137,16 +145,16 @@ class Stages(Struct, frozen=True):
     """Seconds of each stage of a worker; they do not overlap."""
 
     read: Annotated[Seconds, Meta(description="disk to host")]
-    prepare: Annotated[Seconds, Meta(description="bring the network into the engine's form")]
-    compile: Annotated[Seconds, Meta(description="Numba or NVRTC")]
+    prepare: Annotated[Seconds, Meta(description="convert the network to the engine's form")]
+    compile: Annotated[Seconds, Meta(description="compile kernels with Numba or NVRTC")]
     upload: Annotated[Seconds, Meta(description="host to device")]
     infer: Annotated[Samples, Meta(description="features on the device to categories on the host")]
 
 
 class Timings(Stages, frozen=True):
-    """Seconds of each stage of a run: of the slowest worker."""
+    """Seconds of each stage of a run: those of the slowest worker."""
 
-    convert: Annotated[Seconds, Meta(description="making the dataset, where this run did that")]
+    convert: Annotated[Seconds, Meta(description="making the dataset; 0: it was there")]
     gather: Annotated[Seconds, Meta(description="collecting the categories of all workers")]
     end_to_end: Annotated[Seconds, Meta(description="the whole process, from its start")]
 
@@ -154,17 +162,17 @@ class Timings(Stages, frozen=True):
 class GpuState(Struct, frozen=True):
     """Clocks, temperature and power of a GPU at one moment; null where the driver does not say."""
 
-    sm_mhz: float | None
-    memory_mhz: float | None
-    temperature_c: float | None
-    power_w: float | None
+    sm_mhz: Annotated[float | None, Meta(description="clock of the multiprocessors")]
+    memory_mhz: Annotated[float | None, Meta(description="clock of the memory")]
+    temperature_c: Annotated[float | None, Meta(description="temperature of the GPU")]
+    power_w: Annotated[float | None, Meta(description="power that the GPU draws")]
 
 
 class Clocks(Struct, frozen=True):
     """The state of a GPU around the runs."""
 
-    before: GpuState | None
-    after: GpuState | None
+    before: Annotated[GpuState | None, Meta(description="before the first run")]
+    after: Annotated[GpuState | None, Meta(description="after the last run")]
 
 
 class Moved(Struct, frozen=True):
@@ -172,38 +180,39 @@ class Moved(Struct, frozen=True):
 
     images_before: Annotated[Count, Meta(description="live images before the move")]
     images_after: Annotated[Count, Meta(description="live images after it")]
-    seconds: Annotated[Seconds, Meta(description="of the move, the wait for others included")]
+    seconds: Annotated[Seconds, Meta(description="duration of the move, with the wait for others")]
 
 
 class Worker(Struct, frozen=True):
     """One rank, and what it did."""
 
-    rank: Annotated[Count, Meta(description="from 0")]
+    rank: Annotated[Count, Meta(description="number of the rank, from 0")]
     host: Annotated[str | None, Meta(description="the machine's name")]
     device: Annotated[Device, Meta(description="where it computed")]
     device_index: Annotated[int | None, Meta(description="place among the GPUs; null on a CPU")]
     device_name: Annotated[str, Meta(description="model of the GPU or processor")]
-    uuid: Annotated[str | None, Meta(description="of the GPU; null on a CPU")]
+    uuid: Annotated[str | None, Meta(description="UUID of the GPU; null on a CPU")]
     threads: Annotated[Positive, Meta(description="CPU threads")]
-    images: Annotated[Count, Meta(description="its share")]
-    survivors: Annotated[Count, Meta(description="its categories")]
+    images: Annotated[Count, Meta(description="number of images that it ran")]
+    survivors: Annotated[Count, Meta(description="number of its categories")]
     executed_edges: Annotated[Count, Meta(description="multiply-adds that it ran")]
     timings_s: Annotated[Stages, Meta(description="its own stages")]
     rebalanced: Annotated[Moved | None, Meta(description="null without `--rebalance`")]
     clocks: Annotated[Clocks | None, Meta(description="null on a CPU")]
-    peak_memory_bytes: Annotated[int | None, Meta(description="of host memory")]
+    peak_memory_bytes: Annotated[int | None, Meta(description="most host memory that it had")]
 
 
 class Stream(Struct, frozen=True):
     """A run whose images were copied to the device inside the timed part."""
 
     chunk_images: Annotated[Positive, Meta(description="images of a chunk")]
-    chunks: Annotated[Positive, Meta(description="how many chunks")]
+    chunks: Annotated[Positive, Meta(description="number of chunks")]
     images_per_s: Annotated[float, Meta(description="images / median seconds")]
-    bytes: Annotated[Count, Meta(description="of inputs that were copied")]
+    bytes: Annotated[Count, Meta(description="bytes of inputs that were copied")]
     bytes_per_s: Annotated[float, Meta(description="bytes / median seconds")]
     bus_bytes_per_s: Annotated[
-        float | None, Meta(description="what copies alone reach, measured apart; null: no overlap")
+        float | None,
+        Meta(description="speed of copies without inference; null: copies do not overlap"),
     ]
     bus_share: Annotated[float | None, Meta(description="bytes_per_s / bus_bytes_per_s")]
 
@@ -212,15 +221,15 @@ class Gpu(Struct, frozen=True):
     """A GPU of the machine."""
 
     name: Annotated[str, Meta(description="the model")]
-    uuid: Annotated[str, Meta(description="as NVML gives it")]
+    uuid: Annotated[str, Meta(description="UUID from NVML")]
     driver: Annotated[str, Meta(description="version of the driver")]
 
 
 class Cuda(Struct, frozen=True):
     """Versions of CUDA."""
 
-    runtime: Annotated[str, Meta(description="that CuPy used")]
-    driver: Annotated[str, Meta(description="the highest that the driver runs")]
+    runtime: Annotated[str, Meta(description="version of the runtime that CuPy used")]
+    driver: Annotated[str, Meta(description="highest version that the driver can run")]
 
 
 class Machine(Struct, frozen=True):
@@ -228,11 +237,13 @@ class Machine(Struct, frozen=True):
 
     cpu: Annotated[str, Meta(description="model of the processor")]
     cores: Annotated[Positive, Meta(description="cores that the process could use")]
-    memory_bytes: Annotated[Count, Meta(description="of host memory")]
+    memory_bytes: Annotated[Count, Meta(description="bytes of host memory")]
     gpus: Annotated[tuple[Gpu, ...], Meta(description="NVIDIA GPUs, in the order of the bus")]
     system: Annotated[str, Meta(description="operating system and its release")]
-    python: Annotated[str, Meta(description="version")]
-    packages: Annotated[dict[str, str], Meta(description="versions of the packages that count")]
+    python: Annotated[str, Meta(description="version of Python")]
+    packages: Annotated[
+        dict[str, str], Meta(description="versions of the packages that affect a run")
+    ]
     cuda: Annotated[Cuda | None, Meta(description="null where CUDA did not run")] = None
 
 
@@ -252,21 +263,22 @@ class Record(Struct, frozen=True, kw_only=True):
     ]
     created: Annotated[str, Meta(description="when the run ended, UTC, ISO 8601")]
     suite: Annotated[
-        str | None, Meta(description="the suite of bench.yaml that it is of; null: none")
+        str | None, Meta(description="the suite of bench.yaml that it belongs to; null: none")
     ] = None
     program: Program
     command: Annotated[tuple[str, ...], Meta(description="the command line")]
     options: Repetition
     neurons: Annotated[Positive, Meta(description="input neurons")]
     layers: Annotated[Positive, Meta(description="layers that ran")]
-    images: Annotated[Positive, Meta(description="images, those that were repeated too")]
-    engine: Annotated[str, Meta(description="its name")]
+    images: Annotated[Positive, Meta(description="images, with those that were repeated")]
+    engine: Annotated[str, Meta(description="name of the engine")]
     engine_reason: Annotated[str, Meta(description='why `auto` took it, or "asked for"')]
     engine_options: Annotated[
         dict[str, str], Meta(description="options that only this engine has, as asked for")
     ] = {}
     engine_settings: Annotated[
-        dict[str, int | bool], Meta(description="what the engine settled itself, a tile shape say")
+        dict[str, int | bool],
+        Meta(description="what the engine chose itself, such as the tile shape"),
     ] = {}
     device: Annotated[Device, Meta(description="where it computed")]
     threads: Annotated[Positive, Meta(description="CPU threads of a worker")]
@@ -277,10 +289,15 @@ class Record(Struct, frozen=True, kw_only=True):
     dataset: Data
     survivors: Annotated[Count, Meta(description="number of categories, of all passes")]
     categories_sha256: Annotated[
-        SHA256, Meta(description="of the list of categories, in `lists/` beside the results")
+        SHA256,
+        Meta(description="SHA-256 of the list of categories, in `lists/` beside the results"),
     ]
     lifetimes_sha256: Annotated[
-        SHA256 | None, Meta(description="of the lifetimes, with `--trace`; likewise")
+        SHA256 | None,
+        Meta(
+            description="SHA-256 of the lifetimes, in `lists/` beside the results; null: run "
+            "without `--trace`"
+        ),
     ] = None
     verification: Verification
     timings_s: Timings
@@ -295,8 +312,8 @@ class Record(Struct, frozen=True, kw_only=True):
     alive: Annotated[
         Alive,
         Meta(
-            description="images alive after each layer that ran, as [images, layers] for each "
-            "stretch of layers with the same number"
+            description="images alive after each layer that ran: one entry [images, layers] for "
+            "consecutive layers with the same number of images"
         ),
     ]
     launch: Launch
@@ -304,9 +321,7 @@ class Record(Struct, frozen=True, kw_only=True):
     imbalance: Annotated[float, Meta(description="slowest worker's median / mean of all")]
     stream: Annotated[Stream | None, Meta(description="null where images were in memory")] = None
     machine: Machine
-    peak_memory_bytes: Annotated[
-        int | None, Meta(description="the most host memory that a worker had")
-    ]
+    peak_memory_bytes: Annotated[int | None, Meta(description="most host memory that a worker had")]
 
     @property
     def seconds(self) -> float:

@@ -1,8 +1,8 @@
-"""Where results are: own runs in `results/local/`, those to publish in `results/<machine>/`.
+"""Where results are: local runs in `results/local/`, those to publish in `results/<machine>/`.
 
-    results/local/<machine>/<id>.json      a run of one's own: a record; Git ignores it
+    results/local/<machine>/<id>.json      a local run: one record; Git ignores it
     results/local/lists/                   its lists
-    results/<machine>/<suite>.jsonl        runs that were kept: a record a line
+    results/<machine>/<suite>.jsonl        runs that were kept: one record per line
     results/lists/<sha256>.tsv             categories, in the format of the official truth files
     results/lists/<sha256>.npy             lifetimes: layers that each image entered, uint16
 
@@ -10,7 +10,7 @@ A list is stored once, under its checksum, however many runs share it. A folder 
 one kind of machine: a machine with another processor, number of cores, size of memory or, for
 results of GPUs, other GPUs gets a folder of its own, `NAME-2` and so on.
 
-Files are written aside and renamed, so none is ever half.
+Files are written under another name and renamed, so a reader never sees a part of one.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ if TYPE_CHECKING:
     Lifetimes = NDArray[np.uint16]
 
 LOCAL = "local"
-"""The folder of one's own runs, below the results."""
+"""The folder of local runs, below the results."""
 LISTS = "lists"
 """The folder of categories and lifetimes."""
 DEFAULT_SUITE = "runs"
-"""The file for runs that are of no suite."""
+"""The file for runs that belong to no suite."""
 SUFFIXES = (".json", ".jsonl")
 SAME_MEMORY = 0.02
-"""Memory sizes this close, as a share, are the same: what a system keeps for itself varies."""
+"""Memory sizes that differ by no more than this share count as equal: what a system keeps for
+itself varies."""
 
 
 def _silently(sentence: str) -> None:
@@ -78,15 +79,15 @@ class Result:
 
     @property
     def name(self) -> str:
-        """What a user calls it by: the file where that holds one record, else file and id."""
+        """The name in messages: the file if it holds one record, else file and id."""
         return str(self.path) if self.path.suffix == ".json" else f"{self.path}: {self.record.id}"
 
-    def with_verification(self, found: Verification) -> Result:
-        """The same with something else known of its categories."""
-        return Result(msgspec.structs.replace(self.record, verification=found), self.path)
+    def with_verification(self, verification: Verification) -> Result:
+        """The same result with another verification."""
+        return Result(msgspec.structs.replace(self.record, verification=verification), self.path)
 
     def categories(self) -> Int32:
-        """The categories of the run, int32, ascending, from 0; of one pass where images repeat.
+        """The categories of the run, int32, ascending, from 0; of one pass if images repeat.
 
         Raises:
             ResultError: the list is missing or damaged.
@@ -100,7 +101,7 @@ class Result:
     def lifetimes(self) -> Lifetimes:
         """How many layers each image entered before it was dead or finished, uint16 (images,).
 
-        Of one pass where images repeat.
+        Of one pass if images repeat.
 
         Raises:
             ResultError: the run was not traced, or the list is missing or damaged.
@@ -131,7 +132,7 @@ class Result:
 
 
 def categories_text(categories: Int32) -> str:
-    """The text of an official categories file: one number from 1 a line."""
+    """The text of an official categories file: one number per line, counted from 1."""
     return "".join(f"{image + 1}\n" for image in categories.tolist())
 
 
@@ -146,7 +147,7 @@ class Store:
 
     Attributes:
         root: the folder.
-        warn: told, in a sentence, of a file that is passed over.
+        warn: called with a sentence about each file that is left out.
     """
 
     root: Path
@@ -155,13 +156,13 @@ class Store:
     def prepared(
         self, record: Record, machine: str, categories: Int32, lifetimes: Lifetimes | None = None
     ) -> Result:
-        """A run of one's own as `save` will write it: with its id, checksums and file.
+        """The result that `save` will write, with its id, checksums and path.
 
         Args:
             record: what was measured.
-            machine: the folder's name, say `1x-nvidia-h200`; `-2` and so on is added where that
-                folder is of an unlike machine.
-            categories: int32, ascending, from 0; of one pass where images repeat.
+            machine: the folder's name, such as `1x-nvidia-h200`; `-2` and so on is added if that
+                folder holds results of another machine.
+            categories: int32, ascending, from 0; of one pass if images repeat.
             lifetimes: uint16 (images,), of a traced run.
         """
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S%f")
@@ -176,7 +177,7 @@ class Store:
         return Result(record, folder / f"{record.id}.json")
 
     def save(self, result: Result, categories: Int32, lifetimes: Lifetimes | None = None) -> None:
-        """Write a run of one's own, and its lists, which are those that it was prepared with.
+        """Write a local run and its lists, the same as for `prepared`.
 
         Raises:
             DataError: a file cannot be written.
@@ -188,14 +189,14 @@ class Store:
         _write(result.path, [result.record])
 
     def folder(self, name: str, device: Device, machine: Machine) -> Path:
-        """Where the runs of one's own on a machine are; it need not exist yet."""
+        """The folder of the local runs on a machine; it need not exist yet."""
         return self._folder(self.root / LOCAL, name, device, machine)
 
     def all(self) -> list[Result]:
-        """Every result, oldest first. A file that holds none is named to `warn` and passed over."""
+        """Every result, oldest first. `warn` is called for each file that holds none."""
         files = itertools.chain.from_iterable(map(self._files, self._folders()))
-        found = itertools.chain.from_iterable(map(self._passing_over, files))
-        unique = {result.record.id: result for result in found}
+        results = itertools.chain.from_iterable(map(self._passing_over, files))
+        unique = {result.record.id: result for result in results}
         return sorted(unique.values(), key=lambda result: result.record.created)
 
     def last(self) -> Result:
@@ -223,7 +224,7 @@ class Store:
         )
 
     def update(self, result: Result) -> None:
-        """Write a result anew in its file, which may hold others.
+        """Replace a result in its file, which may hold others.
 
         Raises:
             DataError: the file cannot be written.
@@ -232,11 +233,11 @@ class Store:
         _write(result.path, [r if r.id != result.record.id else result.record for r in others])
 
     def keep(self, results: Sequence[Result], suite: str | None = None) -> list[Result]:
-        """Move runs of one's own to those that are published: `<machine>/<suite>.jsonl`.
+        """Move local runs to those that are published: `<machine>/<suite>.jsonl`.
 
         Args:
             results: the runs.
-            suite: the file's name; None: each run's suite.
+            suite: the file's name; None: the suite of each run.
         """
         kept = []
         for result in results:
@@ -256,7 +257,7 @@ class Store:
         return kept
 
     def remove(self, results: Sequence[Result]) -> None:
-        """Delete results, and the lists that no other one has."""
+        """Delete results, and the lists that no other result uses."""
         for result in results:
             left = [r for r in _read(result.path) if r.id != result.record.id]
             if left:
@@ -293,19 +294,19 @@ class Store:
         ]
 
     def _files(self, folder: Path) -> list[Path]:
-        """What should be results in a folder."""
+        """Files that may hold results."""
         return [file for file in self._listed(folder) if file.suffix in SUFFIXES]
 
     def below(self, folder: Path) -> list[Path]:
-        """What should be results in a folder and in those below it."""
-        found = self._files(folder)
+        """Files that may hold results, in a folder and in those below it."""
+        files = self._files(folder)
         for path in self._listed(folder):
             if os.path.isdir(path) and not os.path.islink(path):
-                found += self.below(path)
-        return found
+                files += self.below(path)
+        return files
 
     def _listed(self, folder: Path) -> list[Path]:
-        """What is in a folder, by name; nothing where there is no folder."""
+        """What is in a folder, by name; nothing if there is no folder."""
         try:
             return sorted(folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -335,11 +336,11 @@ class Store:
 
 
 def read(path: Path, warn: Callable[[str], None] = _silently) -> list[Result]:
-    """The results in a file, or of all files below a folder; oldest first.
+    """The results in a file, or in all files below a folder, oldest first.
 
     Args:
         path: a file or a folder.
-        warn: told, in a sentence, of a file in a folder that is left out.
+        warn: called with a sentence about each file that is left out.
 
     Raises:
         ResultError: a file that is named cannot be read, or the folder has no results.
@@ -347,10 +348,10 @@ def read(path: Path, warn: Callable[[str], None] = _silently) -> list[Result]:
     if not path.is_dir():
         return [Result(record, path) for record in _read(path)]
     store = Store(path, warn)
-    found = [result for file in store.below(path) for result in store._passing_over(file)]
-    if not found:
+    results = [result for file in store.below(path) for result in store._passing_over(file)]
+    if not results:
         raise ResultError("has no results", path=path)
-    return sorted(found, key=lambda result: result.record.created)
+    return sorted(results, key=lambda result: result.record.created)
 
 
 def only(path: Path) -> Result:
@@ -405,7 +406,7 @@ def _write(path: Path, records: Iterable[Record]) -> None:
 
 
 def _store_list(area: Path, content: bytes, suffix: str) -> None:
-    """Store a list under its checksum, unless it is there."""
+    """Store a list under its checksum, unless it is stored already."""
     path = area / LISTS / f"{_sha256(content)}{suffix}"
     if not path.exists():
         with written_aside(path) as part:
@@ -425,7 +426,7 @@ def _npy_bytes(lifetimes: Lifetimes) -> bytes:
 
 
 def _alike(device: Device, machine: Machine, other: Record) -> bool:
-    """Whether two results can share a folder: the same hardware, as far as it computed."""
+    """Whether two results can share a folder: the hardware that computed is the same."""
 
     def gpus(of: Machine) -> list[str]:
         return [gpu.name for gpu in of.gpus] if device == "cuda" else []

@@ -1,1 +1,1 @@
-"""A measured run: ranks, processes or MPI, and what becomes of it."""
+"""A measured run: alone, in processes or under MPI, with its verification and record."""

@@ -1,4 +1,4 @@
-"""What engines found out by trials, kept in a file from run to run."""
+"""Choices that engines made by trials, kept in a file for later runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class KeptChoices(MutableMapping[str, str]):
         return len(self._read())
 
     def _read(self) -> dict[str, str]:
-        """The choices so far; none if the file is missing or is not one of ours."""
+        """The stored choices; none if the file is missing or not valid."""
         try:
             stored = json.loads(self._file.read_text(encoding="utf-8"))
             return {key: str(value) for key, value in stored.items()}

@@ -1,8 +1,8 @@
-"""How long each image of a run lives: the trace from which `scaling` projects.
+"""How many layers each image of a run is alive: the trace from which `scaling` projects.
 
 The network is run folded, on the CPU, with SciPy. Leading shift layers run in whole units, which is
-exact (`steps.fixed_point_unit`); all others in float64, as the reference engine has them. Images
-leave when they are dead, or saturated for good, since nothing can happen to them any more.
+exact (`steps.fixed_point_unit`); others run in float64, as in the reference engine. Images leave
+when they are dead, or saturated for good, since their result is then certain.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from spdnn_cli.network.steps import Product, Step, Steps, fixed_point_unit, lead
 Lifetimes = NDArray[np.uint16]
 
 BATCH_BYTES = 1 << 26
-"""The inputs of the images that a thread takes at a time, as float32."""
+"""Bytes of inputs, as float32, that a thread takes at a time."""
 LOOK_AHEAD = 32
-"""Layers that are made at first, to see how many of them are leading shift layers."""
+"""Layers that are prepared at first, to count the leading shift layers among them."""
 
 
 def lifetimes(network: Network, features: Features, retire: bool, threads: int) -> Lifetimes:
     """How many layers each image enters.
 
     Args:
-        network: what is run.
+        network: the layers.
         features: the inputs.
         retire: whether an image is finished when it is saturated for good
-            (`Network.saturation_is_final`), as engines that retire images have it. False: only
-            when it is dead, that is all zero.
+            (`Network.saturation_is_final`), as for engines that retire images. False: only when it
+            is dead, that is all zero.
         threads: CPU threads.
 
     Returns:
         uint16 (images,), from 1 to the depth: the layer, counted from 1, after which the image was
-        dead or finished; the depth where it never was.
+        dead or finished; the depth if it never was.
     """
     layers = _Layers(network, features.are_bits)
     entered = np.zeros(features.images, np.uint16)
@@ -68,7 +68,7 @@ def lifetimes(network: Network, features: Features, retire: bool, threads: int) 
 
 
 class _Layers:
-    """The layers of a network as they are applied, made as far as they are needed."""
+    """The layers of a network in the form in which they are applied, made when they are needed."""
 
     def __init__(self, network: Network, are_bits: bool) -> None:
         self._network, self._lock = network, threading.Lock()
@@ -96,7 +96,7 @@ class _Layers:
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A step as sparse matrices: y' = clip(core (gather y) + bias) where the sum is not zero.
+    """A step as sparse matrices: y' = clip(core (gather y) + bias); 0 if the sum is zero.
 
     Attributes:
         gather: (classes, values before), or None.
@@ -139,7 +139,7 @@ class _Layer:
         inputs = values.astype(self.bias.dtype, copy=False) / self.bias.dtype.type(self.divisor)
         sums = self.core @ (inputs if self.gather is None else self.gather @ inputs)
         shifted = sums + self.bias
-        # What is left where sum and bias cancel is rounding, as in the reference engine.
+        # If sum and bias cancel, what is left is rounding, as in the reference engine.
         shifted[np.abs(shifted) <= TIE * np.abs(self.bias)] = 0
         return np.where(sums != 0, np.clip(shifted, 0, self.ymax), 0)
 

@@ -31,10 +31,10 @@ class Measured:
     """A run.
 
     Attributes:
-        record: what `Store.save` writes.
-        categories: int32, ascending, from 0; of one pass where images repeat: others are alike.
-        lifetimes: uint16 (images), layers that each image entered; None: not asked for.
-        no_gpu: why the GPU that is there was not taken; None: it was, or there is none.
+        record: the record that `Store.save` writes.
+        categories: int32, ascending, from 0; of one pass if images repeat: all passes are equal.
+        lifetimes: uint16 (images), layers that each image entered; None: the run was not traced.
+        no_gpu: why a GPU that is present was not used; None: it was used, or there is none.
     """
 
     record: Record
@@ -44,7 +44,7 @@ class Measured:
 
 
 def settled_launcher(options: RunOptions) -> Launcher:
-    """What starts the workers: MPI where this process is one of its ranks."""
+    """What starts the workers: MPI if this process is one of its ranks."""
     if options.launcher is not None:
         return options.launcher
     if mpi.ranks() > 1:
@@ -62,11 +62,11 @@ def run(
     """Run an engine on a dataset, on one device or on many, and measure it.
 
     Args:
-        workspace: where truths are.
+        workspace: the folders that hold the truths.
         find: finds or makes the dataset.
         options: what to run, and how.
-        progress: told how far a run on one device is.
-        convert_seconds: how long `find` spent on making the dataset.
+        progress: called with the progress of a run on one device.
+        convert_seconds: tells how many seconds `find` spent on making the dataset.
 
     Returns:
         The run; None on the ranks of an MPI job other than 0.
@@ -136,28 +136,28 @@ def _measured(
     end_to_end = machine.seconds_since_start()  # what follows is no part of the run
     if truth is None:
         dataset.check(layers)  # the record names its checksums
-    found = _verified(categories, truth, dataset.images)
+    verified = _verified(categories, truth, dataset.images)
     of_first_pass = categories[categories < dataset.images]
     seconds = {**seconds, "end_to_end": end_to_end}
     record = make_record(
-        workspace, dataset, options, launcher, outcomes, found, of_first_pass, seconds
+        workspace, dataset, options, launcher, outcomes, verified, of_first_pass, seconds
     )
     lifetimes = lifetimes_of(outcomes, options, dataset)
     return Measured(record, of_first_pass, lifetimes, outcomes[0].choice.no_gpu)
 
 
 def _verified(categories: Int32, truth: Truth | None, images: int) -> Verification:
-    """What is known of the categories; image i is image i % `images` of the dataset."""
+    """The verification of all passes; image i is image i % `images` of the dataset."""
     first = categories[categories < images]
-    found = verification(first, truth)
-    if truth is None or found.status is Status.WRONG:
-        return found
+    of_first = verification(first, truth)
+    if truth is None or of_first.status is Status.WRONG:
+        return of_first
     last = int(categories.max(initial=0)) // images
     for number in range(1, last + 1):
         again = categories[(categories >= number * images) & (categories < (number + 1) * images)]
         again = again - number * images
         whole = first if number < last else first[: len(again)]
         if not np.array_equal(again, whole):
-            difference = f"pass {number + 1} over the images found others than the first one"
+            difference = f"pass {number + 1} over the images gave other categories than the first"
             return Verification(Status.WRONG, truth.source, difference)
-    return found
+    return of_first

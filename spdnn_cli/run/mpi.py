@@ -1,8 +1,8 @@
 """Many machines: the ranks of an MPI job, `mpiexec -n 768 spdnn infer` or `srun spdnn infer`.
 
 mpi4py is imported only where a launcher of MPI started this process. Every rank runs worker.py;
-rank 0 alone finds the dataset, prints and writes. A rank that ends badly ends the job, by MPI's own
-means; one that hangs is noticed by the next rank, which listens to it.
+rank 0 alone finds the dataset, prints and writes. A rank that fails aborts the whole job with
+MPI_Abort. Each rank watches the rank before it, and aborts the job if that one hangs.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ RANKS_AND_SIZES = (
     ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),  # jsrun, under LSF
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH
 )
-"""Where launchers of MPI tell a rank its number, and how many there are."""
+"""The variables in which launchers of MPI give a rank its number and the number of ranks."""
 PROCESS_MANAGERS = (
     ("PMI_RANK", "PMI_SIZE"),  # MPICH and its children, and srun --mpi=pmi2
     ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),  # srun --mpi=pmix
 )
-"""The same, where `srun --pty` tells it to a shell, too."""
+"""The same, but `srun --pty` sets these for a shell, too."""
 PIECE_BYTES = 1 << 26
-"""A dataset is broadcast in pieces of this size."""
+"""Bytes of a piece in which a dataset is broadcast."""
 LAST_BEATS_S = 0.02
-"""Seconds between two looks for the last sign of life of a rank, once this one is done."""
+"""Seconds between two checks for the last sign of life of a rank, after this one is done."""
 
 
 def ranks() -> int:
-    """How many ranks a launcher of MPI started; 1: none did, or just one.
+    """How many ranks a launcher of MPI started; 1: there is no launcher, or it started one.
 
-    A rank is what was given a number among the ranks. Batch scripts and shells in an allocation
-    are none, though Slurm tells them of tasks: `salloc`, `srun --pty bash`.
+    A rank is a process with a number among the ranks. Batch scripts and shells in an allocation
+    (`salloc`, `srun --pty bash`) are not, although Slurm tells them a number of tasks.
     """
     pairs = RANKS_AND_SIZES if _is_shell_of_slurm() else RANKS_AND_SIZES + PROCESS_MANAGERS
     told = [[os.environ.get(name, "") for name in pair] for pair in pairs]
@@ -58,25 +58,25 @@ def ranks() -> int:
 
 
 def rank() -> int:
-    """The number of this process among the ranks, from 0, as its launcher tells; 0: it tells none.
+    """The number of this process among the ranks, from 0, as its launcher tells it; else 0.
 
-    For what is said once, before MPI is asked.
+    For messages that only one rank may print, before MPI itself is started.
     """
     told = [os.environ.get(name, "") for name, _ in RANKS_AND_SIZES + PROCESS_MANAGERS]
     return max([0, *(int(number) for number in told if number.isdigit())])
 
 
 def _is_shell_of_slurm() -> bool:
-    """Whether this was typed into `srun --pty bash`, and not started by an mpiexec there.
+    """Whether this was started from the prompt of `srun --pty bash`, and not by an mpiexec there.
 
-    The ranks of a further srun know of the shell, too, but are on no terminal.
+    The ranks of an srun in that shell have its variables, too, but not its terminal.
     """
     is_below_shell = "SLURM_PTY_PORT" in os.environ and "MPI_LOCALNRANKS" not in os.environ
     return is_below_shell and sys.stdin is not None and sys.stdin.isatty()
 
 
 def tasks_without_mpi() -> int:
-    """How many tasks `srun` started as programs that know nothing of each other; 1: it did not."""
+    """How many tasks `srun` started without MPI, so that they are separate programs; else 1."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
     is_task = os.environ.get("SLURM_STEP_ID", "").isdigit() and tasks.isdigit()
     if not is_task or ranks() > 1 or "SLURM_PTY_PORT" in os.environ:
@@ -88,7 +88,7 @@ def communicator() -> Any:
     """MPI's COMM_WORLD.
 
     Raises:
-        DeviceError: mpi4py is missing, or finds another number of ranks than was started.
+        DeviceError: mpi4py is missing, or sees another number of ranks than were started.
     """
     told = ranks()
     try:
@@ -161,10 +161,11 @@ class Ranks:
 
 
 class _Watch:
-    """Listens to the rank before this one, and gives signs of life to the one after it.
+    """Receives signs of life from the rank before this one, and sends them to the rank after it.
 
-    Both in a thread of their own, while the body of the `with` statement runs. It needs an MPI that
-    lets several threads call it; without, a rank that hangs is left to the scheduler's time limit.
+    It does so in its own thread, while the body of the `with` statement runs. It needs an MPI that
+    lets several threads call it; with another MPI, only the scheduler's time limit ends a rank that
+    hangs.
     """
 
     def __init__(self, world: Any) -> None:
@@ -201,11 +202,11 @@ class _Watch:
             else:
                 time.sleep(LAST_BEATS_S)
             before, looked = looked, time.monotonic()
-            silent_for += min(looked - before, 2 * BEAT_S)  # see launch.py
+            silent_for += min(looked - before, 2 * BEAT_S)  # see processes.py
 
     def _silence(self, seconds: float) -> WorkerError:
         return WorkerError(
-            f"rank {self._before} has given no sign of life for {seconds:.0f} s, and all are ended",
+            f"rank {self._before} did not answer for {seconds:.0f} s, and all ranks were stopped",
             hint="Is its machine overloaded, or the process stopped?",
         )
 
@@ -219,10 +220,10 @@ def run_ranks(
         world: MPI's communicator.
         find: finds or makes the dataset; called on rank 0.
         options: what to run; `threads` 0: the cores of the host, shared by its ranks.
-        broadcast: whether rank 0's dataset goes to all ranks, where they share no disk.
+        broadcast: whether rank 0 sends its dataset to all ranks, for ranks that share no disk.
 
     Returns:
-        On rank 0 what each rank found, in order, and the seconds to gather it; on others None.
+        On rank 0 the outcome of each rank, in order, and the seconds to gather them; else None.
 
     Raises:
         DataError: ranks have different datasets, options or versions.
@@ -248,7 +249,7 @@ def _work(
     options = replace(
         options, threads=options.threads or max(1, cores.available_cores() // local.Get_size())
     )
-    # All ranks are to run on GPUs, or all on CPUs.
+    # All ranks must run on GPUs, or all on CPUs.
     settled = replace(options, device=options.device or machine.best_device())
     gpu = _own_gpu(local) if settled.device == "cuda" else None
     with tempfile.TemporaryDirectory(prefix="spdnn-") as folder:
@@ -260,7 +261,7 @@ def _work(
 
 
 def stop_all(world: Any, error: BaseException) -> None:
-    """Say what went wrong on this rank, and end all ranks with exit code 1."""
+    """Print the error of this rank, and stop all ranks with exit code 1."""
     words = explained(error) or str(error) or type(error).__name__
     expected = isinstance(error, (SpdnnError, KeyboardInterrupt, SystemExit))
     if not expected and explained(error) is None:
@@ -271,7 +272,7 @@ def stop_all(world: Any, error: BaseException) -> None:
 
 
 def _own_gpu(local: Any) -> int:
-    """This rank's place among the GPUs of its host; CUDA is shown that one only.
+    """This rank's place among the GPUs of its host; makes CUDA see only that one.
 
     Raises:
         DeviceError: there are fewer GPUs than ranks on this host.
@@ -284,8 +285,13 @@ def _own_gpu(local: Any) -> int:
     elif len(present) < size:
         gpus = "1 GPU" if len(present) == 1 else f"{len(present)} GPUs"
         raise DeviceError(
+<<<<<<< HEAD
             f"{size} ranks run on this host, and it has {gpus}",
             hint="Start as many ranks on each host as it has GPUs.",
+=======
+            f"{size} ranks run on this host, and it has {len(present)} GPUs",
+            hint="Start no more ranks on a host than it has GPUs.",
+>>>>>>> words
         )
     else:
         own = rank
@@ -294,7 +300,7 @@ def _own_gpu(local: Any) -> int:
 
 
 def _broadcast(world: Any, path: Path, folder: Path) -> Path:
-    """Bring rank 0's file to all ranks; returns where it is."""
+    """Copy rank 0's file to all ranks; returns the path on this rank."""
     import numpy as np
 
     is_source = world.Get_rank() == 0
@@ -310,7 +316,7 @@ def _broadcast(world: Any, path: Path, folder: Path) -> Path:
 
 
 def _compare(group: Ranks, path: Path, options: RunOptions) -> None:
-    """Check that all ranks are about to run the same."""
+    """Check that all ranks have the same dataset, options and version."""
     own = identity(open_dataset(path), options)
     everyone = group.world.allgather((platform.node(), own))
     _, of_first = everyone[0]
@@ -320,5 +326,5 @@ def _compare(group: Ranks, path: Path, options: RunOptions) -> None:
                 raise DataError(
                     f"rank {rank} on {host} has another {what} than rank 0: {there}, not {here}",
                     path=path,
-                    hint="Give all ranks the same files and options, or say --broadcast.",
+                    hint="Give all ranks the same files and options, or add --broadcast.",
                 )

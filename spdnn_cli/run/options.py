@@ -23,24 +23,24 @@ class RunOptions:
         neurons: the official problem; None: the last one fetched, or the smallest.
         dataset: a dataset file in place of `neurons`.
         seed: of synthetic digits; None: the default, or the dataset at hand.
-        layers: the first so many; None: all of the dataset.
-        images: the first so many; if more than the dataset has, they repeat and are streamed to
-            the device; None: all.
+        layers: number of layers to run, from the first; None: all of the dataset.
+        images: number of images to run, from the first; more than the dataset has: images repeat
+            and are streamed to the device; None: all.
         engine: a name, or "auto".
-        device: "cpu" or "cuda"; None: that of the engine, or the best present.
+        device: "cpu" or "cuda"; None: that of the engine, or a GPU if one can be used.
         threads: CPU threads of a worker; 0: all cores, shared by the workers of a machine.
         device_memory: bytes of device memory to use; None: all that is free.
         retire: whether finished images may leave the run.
         engine_options: options that an engine declares itself, by name.
-        gpus: processes with a GPU each; None: one process.
-        workers: processes on the CPU; None: one.
-        launcher: None: as found.
+        gpus: number of processes with one GPU each; None: one process.
+        workers: number of processes on the CPU; None: one.
+        launcher: what starts the workers; None: detected.
         partition: how workers share the images.
         rebalance: after which layer workers rebalance their live images; None: never.
         broadcast: under MPI, whether rank 0's dataset goes to all ranks.
         warmup: runs before the timed ones.
         repeat: timed runs.
-        trace: whether to find out how many layers each image lives.
+        trace: whether to record how many layers each image is alive.
     """
 
     neurons: int | None = None
@@ -70,11 +70,11 @@ class RunOptions:
         return self.gpus or self.workers or 1
 
     def settled_layers(self, dataset: Dataset) -> int:
-        """The layers that run."""
+        """The number of layers that run."""
         return dataset.layers if self.layers is None else self.layers
 
     def settled_images(self, dataset: Dataset) -> int:
-        """The images that run, those that repeat too."""
+        """The number of images that run, with those that repeat."""
         return dataset.images if self.images is None else self.images
 
     def own_of(self, engine: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Many devices of one machine: a process each, started and watched by this one.
+"""Several devices of one machine: one process per device, started and watched by this one.
 
-The parent touches no device. It lets the workers of a run start together, collects what they found,
-and ends all of them as soon as one fails, is killed, or gives no sign of life.
+The parent uses no device. It lets the workers start each run together, collects their outcomes, and
+stops all of them as soon as one fails, is killed, or gives no sign of life.
 """
 
 from __future__ import annotations
@@ -32,17 +32,22 @@ from spdnn_cli.run.rank import Outcome, work
 BEAT_S = 0.5
 """Seconds between two signs of life of a worker."""
 SILENCE_S = 10.0
+<<<<<<< HEAD
 """A worker that is silent for so many seconds is given up. (A library call may keep the interpreter
 from telling for some seconds.)"""
 START_S = 60.0
 """The same before its first sign: to start and to import takes long where many others compute."""
+=======
+"""Seconds without a sign of life after which a worker is stopped. (A library call may hold the
+interpreter for some seconds.)"""
+>>>>>>> words
 BARRIER, GO, BEAT, DONE, FAILED = "barrier", "go", "beat", "done", "failed"
 
 
 def run_processes(
     path: Path, options: RunOptions, gpus: list[int | None]
 ) -> tuple[list[Outcome], float]:
-    """Run on several devices, a process each.
+    """Run on several devices, one process per device.
 
     Args:
         path: the dataset file.
@@ -50,11 +55,11 @@ def run_processes(
         gpus: for each worker its GPU's place in `nvidia.gpus()`; None: it runs on the CPU.
 
     Returns:
-        What each worker found, in order of rank; and the seconds from the first worker's end to
-        the last outcome here.
+        The outcome of each worker, in order of rank; and the seconds from the first worker's end
+        to the arrival of the last outcome.
 
     Raises:
-        WorkerError: a worker failed, was killed or fell silent. All others have ended then.
+        WorkerError: a worker failed, was killed or did not answer. All workers were stopped.
     """
     workers: list[_Worker] = []
     with tempfile.TemporaryDirectory(prefix="spdnn-") as folder:
@@ -87,10 +92,10 @@ class _Worker:
         self.outcome: Outcome | None = None
 
     def hear(self) -> None:
-        """Take a message.
+        """Receive a message.
 
         Raises:
-            WorkerError: the worker says that it failed, or has ended.
+            WorkerError: the worker reports that it failed, or it has ended.
         """
         try:
             what, content = self.connection.recv()
@@ -113,7 +118,7 @@ class _Worker:
         self.silent_for += seconds
         if self.silent_for > self.patience:
             raise WorkerError(
-                f"{self.name} has given no sign of life for {self.silent_for:.0f} s, and was ended",
+                f"{self.name} did not answer for {self.silent_for:.0f} s, and was stopped",
                 hint="Is the machine overloaded, or the process stopped?",
             )
 
@@ -141,7 +146,7 @@ class _Worker:
 
 
 def _watch(workers: list[_Worker]) -> tuple[list[Outcome], float]:
-    """Serve the workers until all are done."""
+    """Answer the workers' messages until all are done."""
     by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in workers}
     first_end: float | None = None
     looked = time.monotonic()
@@ -151,7 +156,7 @@ def _watch(workers: list[_Worker]) -> tuple[list[Outcome], float]:
             break
         before, looked = looked, time.monotonic()
         for worker in running:
-            # This process may have slept itself (Ctrl-Z, a laptop's lid): that is nobody's silence.
+            # This process may itself have slept (Ctrl-Z, a laptop's lid): count no such time.
             worker.check_life(min(looked - before, 2 * BEAT_S))
         for connection in wait([worker.connection for worker in running], timeout=BEAT_S):
             by_connection[connection].hear()
@@ -168,7 +173,7 @@ def _watch(workers: list[_Worker]) -> tuple[list[Outcome], float]:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Children started here ignore Ctrl-C: it reaches them too, and their parent ends them."""
+    """Children started in the block ignore Ctrl-C, which they get too: the parent stops them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -183,7 +188,7 @@ def _no_interrupts() -> Iterator[None]:
 
 
 class _Link:
-    """The worker's end of the pipe: its group, and signs of life from a thread of their own.
+    """The worker's end of the pipe: its group, and a thread that sends signs of life.
 
     Arrays go from worker to worker through files in the run's temporary folder.
     """
@@ -194,7 +199,7 @@ class _Link:
         self._connection, self._lock = connection, threading.Lock()
 
     def start_beating(self) -> None:
-        """Give signs of life from here on."""
+        """Send signs of life from now on."""
         threading.Thread(target=self._beat, daemon=True).start()
 
     def barrier(self) -> None:
@@ -219,7 +224,7 @@ class _Link:
         return self._folder / f"{self._exchanges}-{giver}-{taker}"
 
     def send(self, what: str, content: Any = None) -> None:
-        """Tell the parent; where it is gone, there is nothing left to do."""
+        """Send a message to the parent; end this process if the parent has ended."""
         try:
             with self._lock:
                 self._connection.send((what, content))
@@ -259,7 +264,7 @@ def _main(
 
 
 def show_only(gpu: int | None) -> None:
-    """Let CUDA, which has not run yet, see one GPU only: number `gpu` of `nvidia.gpus()`."""
+    """Make CUDA see only number `gpu` of `nvidia.gpus()`. To call before CUDA is used."""
     if gpu is not None:
         present = nvidia.gpus()  # kept: the places of all GPUs, as before
         os.environ["CUDA_VISIBLE_DEVICES"] = present[gpu].uuid

@@ -1,6 +1,6 @@
 """What one rank does: its share of the images, on its device, in step with the other ranks.
 
-The same function runs alone in this process, in spawned processes (launch.py) and under MPI
+The same function runs alone in this process, in spawned processes (processes.py) and under MPI
 (mpi.py). Ranks read the dataset for themselves, and exchange nothing until the end: images do not
 depend on each other.
 """
@@ -27,9 +27,9 @@ from spdnn_cli.network.layers import Features, Int64, Network
 from spdnn_cli.results.record import Clocks, Device
 from spdnn_cli.run.choices import KeptChoices, choices_file
 from spdnn_cli.run.options import RunOptions
-from spdnn_cli.run.rebalance import ExchangingGroup, MoveReport, Rebalanced
+from spdnn_cli.run.rebalance import ExchangingGroup, MoveStats, Rebalanced
 from spdnn_cli.run.shares import Share, share_of
-from spdnn_cli.run.stream import Stream, StreamReport
+from spdnn_cli.run.stream import Stream, StreamStats
 from spdnn_cli.timing import Stopwatch
 
 
@@ -46,7 +46,7 @@ class Group(ExchangingGroup, Protocol):
 
 @dataclass(frozen=True)
 class Alone:
-    """A group of one: nobody is waited for, and there is nobody to give anything to."""
+    """A group of one rank, which waits for no other and sends nothing."""
 
     rank: int = 0
     size: int = 1
@@ -61,37 +61,38 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class InMemoryReport:
-    """A run of what was uploaded before: `seconds` of inference."""
+class InMemoryStats:
+    """Measurements of a run of images that were uploaded before: `seconds` of inference."""
 
     seconds: float
 
 
-RunReport = InMemoryReport | StreamReport | MoveReport
-RunOnce = Callable[[], tuple[Inference, RunReport]]
-"""Infers once: the outcome, with categories numbered as in the whole problem, and how it went."""
+RunStats = InMemoryStats | StreamStats | MoveStats
+RunOnce = Callable[[], tuple[Inference, RunStats]]
+"""Infers once. Returns the inference, with categories numbered as in the whole problem, and its
+measurements."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a rank found and measured.
+    """The result and the measurements of a rank.
 
     Attributes:
-        rank, host: which one, where.
+        rank, host: number of the rank, and name of its machine.
         choice: the engine, and why.
         device_index: its place among the devices of its host; None: it ran on the CPU.
-        device_name, uuid: of the GPU, or the processor and None.
+        device_name, uuid: model and UUID of the GPU; on the CPU, of the processor, and None.
         threads: CPU threads.
-        images: images that it ran.
-        inference: its outcome, with categories numbered as in the whole problem.
+        images: number of images that it ran.
+        inference: with categories numbered as in the whole problem.
         warmup, samples: seconds of each run, from the common start.
         stages: seconds of the other stages.
-        shortcuts, settings: as the engine says.
-        report: how the last run went: in memory, streamed or rebalanced.
-        lifetimes: uint16, of each of its `Share.rows`, or None.
-        clocks: before and after the runs, or None.
-        cuda: versions, or None.
-        peak_memory_bytes: of the process.
+        shortcuts, settings: those of the engine.
+        stats: measurements of the last run: in memory, streamed or rebalanced.
+        lifetimes: uint16, of each of its `Share.rows`; None: the run was not traced.
+        clocks: state of the GPU before and after the runs; None on the CPU.
+        cuda: versions of CUDA; None on the CPU.
+        peak_memory_bytes: most host memory that the process had.
     """
 
     rank: int
@@ -108,7 +109,7 @@ class Outcome:
     stages: dict[str, float]
     shortcuts: Shortcuts
     settings: dict[str, int | bool] = field(default_factory=dict)
-    report: RunReport | None = None
+    stats: RunStats | None = None
     lifetimes: Any = None
     clocks: Clocks | None = None
     cuda: dict[str, str] | None = None
@@ -121,18 +122,18 @@ class _Runs:
 
     seconds: list[float] = field(default_factory=list)
     inference: Inference | None = None
-    report: RunReport | None = None
+    stats: RunStats | None = None
 
-    def add(self, inference: Inference, report: RunReport) -> None:
+    def add(self, inference: Inference, stats: RunStats) -> None:
         first = self.inference
         if first is not None and not np.array_equal(first.categories, inference.categories):
             raise VerificationError(
-                f"run {len(self.seconds) + 1} found {len(inference.categories)} categories, run 1 "
-                f"{len(first.categories)}, or others of the same number",
+                f"run {len(self.seconds) + 1} gave other categories than run 1 "
+                f"({len(inference.categories)} and {len(first.categories)})",
                 hint="The engine is at fault; please report this.",
             )
-        self.inference, self.report = inference, report
-        self.seconds.append(report.seconds)
+        self.inference, self.stats = inference, stats
+        self.seconds.append(stats.seconds)
 
 
 def work(
@@ -149,10 +150,10 @@ def work(
         group: the ranks.
         path: the dataset file.
         options: what to run.
-        gpu: the place of the rank's GPU among those of its host, in `nvidia.gpus()`; CUDA is to
-            see this one first.
-        progress: told how far a run is.
-        stopwatch: holds what was spent before, say on a broadcast of the dataset.
+        gpu: the place of the rank's GPU among those of its host, in `nvidia.gpus()`; CUDA must
+            list this one first.
+        progress: called with the progress of a run.
+        stopwatch: holds the seconds spent before, for example on a broadcast of the dataset.
 
     Raises:
         DataError: the dataset has fewer layers than asked for, or is damaged.
@@ -162,14 +163,14 @@ def work(
     """
     stopwatch = Stopwatch() if stopwatch is None else stopwatch
     dataset = open_dataset(path)
-    layers, wanted = options.settled_layers(dataset), options.settled_images(dataset)
-    present = min(wanted, dataset.images)
+    layers, images = options.settled_layers(dataset), options.settled_images(dataset)
+    present = min(images, dataset.images)
     if group.size > present:
         raise DeviceError(
             f"{group.size} workers share {present} images",
-            hint="Ask for as many workers as images at most.",
+            hint="Use no more workers than images.",
         )
-    own = share_of(group.rank, group.size, wanted, dataset.images, options.partition)
+    own = share_of(group.rank, group.size, images, dataset.images, options.partition)
     with stopwatch.stage("read"):
         network = dataset.network(layers)
     with stopwatch.stage("compile"):
@@ -214,7 +215,7 @@ def work(
         stages={stage: s for stage, s in stopwatch.seconds.items() if stage != "infer"},
         shortcuts=engine.shortcuts,
         settings=dict(getattr(engine, "settings", {})),
-        report=runs.report,
+        stats=runs.stats,
         lifetimes=lifetimes,
         clocks=None if card is None else Clocks(before, after),
         cuda=None if card is None else _cuda_versions(),
@@ -223,9 +224,9 @@ def work(
 
 
 def _best_device(group: Group, options: RunOptions) -> tuple[Device, str | None]:
-    """The best device that is present; and why that is not the GPU that is.
+    """The best device that is present; and why a GPU that is present is not used.
 
-    A rank among many does not ask CUDA itself: all ranks are to run on the same kind of device.
+    A rank among several does not ask CUDA: all ranks must run on the same kind of device.
     """
     no_gpu = nvidia.why_not_cuda()
     asks_cuda = options.engine == "auto" and options.device is None and group.size == 1
@@ -248,7 +249,7 @@ def _ready(
     options: RunOptions,
     engine_options: EngineOptions,
 ) -> tuple[Engine, RunOnce, Features]:
-    """The engine, with network and inputs where it wants them; what runs it once; the inputs.
+    """The engine with its network and inputs loaded, a function that runs it once, and the inputs.
 
     The inputs are read while the engine imports its libraries, compiles and prepares.
     """
@@ -275,31 +276,31 @@ def _ready(
 
 
 def _in_memory(engine: Engine, numbers: Int64, stopwatch: Stopwatch) -> RunOnce:
-    """Infer what was uploaded, the images with these numbers."""
+    """A function that infers the images that were uploaded, which have these numbers."""
 
-    def run() -> tuple[Inference, InMemoryReport]:
+    def run() -> tuple[Inference, InMemoryStats]:
         with stopwatch.stage("infer"):
             inference = engine.infer()
         numbered = replace(inference, categories=numbers[inference.categories].astype(np.int32))
-        return numbered, InMemoryReport(stopwatch.take("infer"))
+        return numbered, InMemoryStats(stopwatch.take("infer"))
 
     return run
 
 
 def _streamed(stream: Stream, images: Int64, of_dataset: int) -> RunOnce:
-    """Stream the images with these numbers, which come again with every pass."""
+    """A function that streams the images with these numbers, which repeat in every pass."""
 
-    def run() -> tuple[Inference, StreamReport]:
-        inference, report = stream.run()
+    def run() -> tuple[Inference, StreamStats]:
+        inference, stats = stream.run()
         passes, place = np.divmod(inference.categories.astype(np.int64), len(images))
         numbers = (passes * of_dataset + images[place]).astype(np.int32)
-        return replace(inference, categories=numbers), report
+        return replace(inference, categories=numbers), stats
 
     return run
 
 
 def _check_rebalance(choice: Choice, is_streamed: bool) -> None:
-    """Raise an EngineError where images cannot move."""
+    """Raise an EngineError if images cannot move."""
     if not find(choice.engine).gives_values:
         able = [name for name, entry in ENGINES.items() if entry.gives_values]
         raise EngineError(
@@ -313,7 +314,7 @@ def _check_rebalance(choice: Choice, is_streamed: bool) -> None:
 
 
 def _cuda_versions() -> dict[str, str]:
-    """The versions of the CUDA runtime and of what the driver can run."""
+    """The version of the CUDA runtime, and the highest that the driver can run."""
     from cupy.cuda import runtime
 
     numbers = {"runtime": runtime.runtimeGetVersion(), "driver": runtime.driverGetVersion()}

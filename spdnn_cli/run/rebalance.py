@@ -1,8 +1,8 @@
-"""Ranks that rebalance their live images after a layer, as the paper's authors' own program can.
+"""Ranks that rebalance their live images after a layer, as the program of the paper's authors can.
 
-A run has two parts then, with an engine each. Between them, ranks with more live images than others
-give some away, values and all. It pays where the images of some ranks live longer than those of
-others, and it costs what moves between device and host and from rank to rank.
+Such a run has two parts, each with its own engine. Between them, ranks with more live images send
+some, with their values, to ranks with fewer. This saves time if the images of some ranks live
+longer than those of others; it costs the copies between device and host and from rank to rank.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class ExchangingGroup(Protocol):
 
 
 @dataclass(frozen=True)
-class MoveReport:
-    """What a rebalanced run was on one rank.
+class MoveStats:
+    """Measurements of a rebalanced run on one rank.
 
     Attributes:
-        before, after: its live images.
+        before, after: number of its live images before and after the move.
         move_seconds: from the end of the first part to the beginning of the second: values to the
             host, from rank to rank, and to the device. The wait for slower ranks is part of it.
-        seconds: of the whole run.
+        seconds: duration of the whole run.
     """
 
     before: int
@@ -51,34 +51,34 @@ class MoveReport:
 
 
 def moves(counts: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Who gives how many images to whom, so that no two ranks differ by more than one.
+    """The smallest moves after which no two ranks differ by more than one image.
 
     Args:
-        counts: the live images of each rank.
+        counts: number of live images of each rank.
 
     Returns:
-        (giver, taker, images) each; no more images move than must.
+        (giver, taker, number of images) of each move.
     """
     size, total = len(counts), sum(counts)
-    # Those that have most keep one more, where the images cannot be shared evenly.
+    # If the images cannot be shared evenly, the ranks that have most keep one more.
     ranked = sorted(range(size), key=lambda rank: -counts[rank])
-    wanted = {rank: total // size + (place < total % size) for place, rank in enumerate(ranked)}
-    givers = [[rank, counts[rank] - wanted[rank]] for rank in ranked if counts[rank] > wanted[rank]]
-    takers = [[rank, wanted[rank] - counts[rank]] for rank in ranked if counts[rank] < wanted[rank]]
-    found = []
+    target = {rank: total // size + (place < total % size) for place, rank in enumerate(ranked)}
+    givers = [[rank, counts[rank] - target[rank]] for rank in ranked if counts[rank] > target[rank]]
+    takers = [[rank, target[rank] - counts[rank]] for rank in ranked if counts[rank] < target[rank]]
+    plan = []
     while givers:
         (giver, surplus), (taker, room) = givers[0], takers[0]
         images = min(surplus, room)
-        found.append((giver, taker, images))
+        plan.append((giver, taker, images))
         givers[0][1] -= images
         takers[0][1] -= images
         givers = [entry for entry in givers if entry[1] > 0]
         takers = [entry for entry in takers if entry[1] > 0]
-    return found
+    return plan
 
 
 class Rebalanced:
-    """A network in two parts, prepared once, run as often as wanted."""
+    """A network in two parts, prepared once, to be run any number of times."""
 
     def __init__(
         self,
@@ -92,10 +92,10 @@ class Rebalanced:
 
         Args:
             group: the ranks.
-            make_engine: makes an engine that gives its values away.
-            options: how the engines are to run.
-            network: what is to run.
-            layer: after how many layers images move; there is one more at least.
+            make_engine: makes an engine that can return the values of live images.
+            options: those of both engines.
+            network: the whole network.
+            layer: number of layers before the move; the network has at least one more.
 
         Raises:
             EngineError: the network has no layer after that one.
@@ -116,17 +116,17 @@ class Rebalanced:
         self._rest.prepare(network.between(layer, network.depth))
 
     def upload(self, features: Features, images: Any) -> None:
-        """Bring the inputs of the images with the numbers `images` to the device."""
+        """Copy the inputs to the device; `images` are the numbers of these images."""
         self._numbers = images.astype(np.int32)
         self.engine.upload(features)
 
-    def run(self) -> tuple[Inference, MoveReport]:
+    def run(self) -> tuple[Inference, MoveStats]:
         """Run both parts.
 
         Returns:
-            The outcome, with categories by the numbers of the images; and what it was.
+            The inference, with categories by the numbers of the images; and the measurements.
         """
-        # Stages are those of the preparation: what a run spends is all part of its time.
+        # The stopwatch keeps the stages of the preparation: those of a run are part of its time.
         spent, start = dict(self._stopwatch.seconds), time.perf_counter()
         first = self.engine.infer()
         parted = time.perf_counter()
@@ -140,16 +140,16 @@ class Rebalanced:
             rest = self._rest.infer()
         seconds = time.perf_counter() - start
         self._stopwatch.seconds.update(spent)
-        report = MoveReport(len(first.categories), len(numbers), met - parted, seconds)
+        stats = MoveStats(len(first.categories), len(numbers), met - parted, seconds)
         none_left = (0,) * (self._layer - len(first.alive))
         return Inference(
             np.sort(numbers[rest.categories]),
             first.executed_edges + rest.executed_edges,
             first.alive + none_left + rest.alive,
-        ), report
+        ), stats
 
     def _moved(self, numbers: Int32, values: Float32) -> tuple[Int32, Float32]:
-        """The images of this rank after the move: numbers, and values (images, neurons)."""
+        """The numbers of this rank's images after the move, and their values (images, neurons)."""
         group, own = self._group, self._group.rank
         plan = moves(group.all_of(len(numbers)))
         given = {taker: images for giver, taker, images in plan if giver == own}
@@ -165,7 +165,7 @@ class Rebalanced:
 
 
 def _later(progress: LayerProgress | None, layers: int) -> LayerProgress | None:
-    """A progress that counts from `layers` on."""
+    """A callback for progress that adds `layers` to the number of layers done."""
     if progress is None:
         return None
     return lambda done, images: progress(layers + done, images)

@@ -1,4 +1,4 @@
-"""Which images a rank runs: in memory, or again and again from a stream."""
+"""Which images a rank runs, and how often: once from memory, or repeatedly as a stream."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Share:
     """The images of a rank.
 
     Attributes:
-        rows: int64, ascending: their places in the dataset; some twice where a run of several ranks
-            has more images than the dataset.
-        numbers: int64, of each of these: its number in the whole problem, from 0.
-        passes: how often all of them run. Where a rank runs more images than the dataset has, they
-            repeat, and are streamed.
-        rest: how many of the first ones run once more after that.
+        rows: int64, ascending: their places in the dataset; a place may be there twice if a run of
+            several ranks has more images than the dataset.
+        numbers: int64, for each of `rows`: the number of the image in the whole problem, from 0.
+        passes: how often all of them run. If a rank runs more images than the dataset has, they
+            repeat and are streamed.
+        rest: how many of them, from the first, run once more after the passes.
     """
 
     rows: Int64
@@ -30,7 +30,7 @@ class Share:
 
     @property
     def images(self) -> int:
-        """How many run, those that repeat too."""
+        """The number of images that run, with those that repeat."""
         return self.passes * len(self.rows) + self.rest
 
     @property
@@ -42,8 +42,9 @@ class Share:
 def share_of(rank: int, size: int, images: int, of_dataset: int, partition: Partition) -> Share:
     """The share of rank `rank` of `size`, of a run of `images` images.
 
-    Image i is image i % `of_dataset` of the dataset. Up to a dataset a rank is held in memory, so
-    that runs with as many images for each device compare.
+    Image i is image i % `of_dataset` of the dataset. A rank whose images are no more than those of
+    the dataset holds them in memory. So weak scaling, with the same number of images for each
+    device, compares runs from memory.
     """
     if images <= size * of_dataset:
         numbers = share(rank, size, images, partition)

@@ -1,8 +1,7 @@
-"""More images than there are: the inputs again and again, in chunks, at a steady rate.
+"""A run of more images than the dataset has: the inputs repeat, and are uploaded in chunks.
 
 An engine that can overlap (`folded` on CUDA) copies one chunk to the device while it runs another;
-others upload and infer in turn. Memory does not grow with the number of images, but for the
-categories.
+others upload and infer in turn. Only the memory of the categories grows with the number of images.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from spdnn_cli.engines.protocol import Engine, Inference
 from spdnn_cli.network.layers import Features
 
 CHUNK_BYTES = 64 << 20
-"""A chunk holds no more inputs than this: enough that starting a copy costs nothing beside it."""
+"""Most bytes of inputs of a chunk: enough that the start of a copy takes little of its time."""
 
 
 @runtime_checkable
@@ -29,23 +28,23 @@ class OverlappingEngine(Engine, Protocol):
         """Run chunk after chunk."""
 
     def pinned(self, features: Features) -> Features:
-        """A copy in memory from which the device can copy on its own."""
+        """A copy in pinned memory, which the device can read while the host goes on."""
 
     def copy_seconds(self, features: Features) -> float | None:
-        """Seconds to copy to the device, and to do nothing else; None: copies do not overlap."""
+        """Seconds to copy to the device, without inference; None: copies do not overlap."""
 
 
 @dataclass(frozen=True)
-class StreamReport:
-    """What a stream was.
+class StreamStats:
+    """Measurements of a streamed run.
 
     Attributes:
         chunk_images: images of a chunk; the last one of a pass may have fewer.
         chunks: number of chunks.
-        bytes: inputs that were uploaded.
-        seconds: from the first upload to the last outcome.
-        bus_bytes_per_s: what copies to the device reach alone; None: nothing overlaps, so it would
-            say nothing.
+        bytes: bytes of inputs that were uploaded.
+        seconds: from the first upload to the last inference.
+        bus_bytes_per_s: speed of copies to the device without inference; None: copies do not
+            overlap.
     """
 
     chunk_images: int
@@ -56,7 +55,7 @@ class StreamReport:
 
 
 class Stream:
-    """A number of passes over the same inputs, prepared once, run as often as wanted."""
+    """Passes over the same inputs, prepared once, to be run any number of times."""
 
     def __init__(self, engine: Engine, features: Features, passes: int, last: int) -> None:
         """Prepare.
@@ -64,8 +63,8 @@ class Stream:
         Args:
             engine: has its network prepared.
             features: the inputs of a pass.
-            passes: whole passes over them.
-            last: images of one more pass that is not whole.
+            passes: number of whole passes over them.
+            last: number of images, from the first, of one more pass.
         """
         self._engine, self._overlaps = engine, isinstance(engine, OverlappingEngine)
         rows = max(1, min(features.images, CHUNK_BYTES // features.row_bytes))
@@ -75,12 +74,12 @@ class Stream:
         self._features, self._chunk_images = features, rows
         self._passes = [features.images] * passes + [last] * (last > 0)
 
-    def run(self) -> tuple[Inference, StreamReport]:
+    def run(self) -> tuple[Inference, StreamStats]:
         """Run all passes.
 
         Returns:
-            The outcome, with categories that count from 0 over all passes, and `alive` and
-            `executed_edges` of all images; and what it was.
+            The inference of all images, with categories that count from 0 over all passes; and the
+            measurements.
         """
         engine, chunks = self._engine, list(self._chunks())
         start = time.perf_counter()
@@ -90,14 +89,14 @@ class Stream:
             outcomes = [_in_turn(engine, chunk) for chunk in chunks]
         seconds = time.perf_counter() - start
         firsts = np.cumsum([0, *(chunk.images for chunk in chunks[:-1])])
-        report = StreamReport(
+        stats = StreamStats(
             self._chunk_images,
             len(chunks),
             sum(chunk.array.nbytes for chunk in chunks),
             seconds,
             self._bus_bytes_per_s(chunks[0]),
         )
-        return _joined(outcomes, firsts), report
+        return _joined(outcomes, firsts), stats
 
     def _chunks(self) -> Iterator[Features]:
         for images in self._passes:
@@ -122,7 +121,7 @@ def _in_turn(engine: Engine, chunk: Features) -> Inference:
 
 
 def _joined(outcomes: list[Inference], firsts: Any) -> Inference:
-    """The outcomes of chunks as one; chunk k begins with image firsts[k]."""
+    """The inferences of all chunks as one; chunk k begins with image firsts[k]."""
     depth = max(len(outcome.alive) for outcome in outcomes)
     alive = np.zeros(depth, np.int64)
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""What the workers of a run found becomes one record."""
+"""From the outcomes of all workers to the record of a run."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from spdnn_cli.results.record import (
 from spdnn_cli.results.store import categories_sha256
 from spdnn_cli.run.options import RunOptions
 from spdnn_cli.run.rank import Outcome
-from spdnn_cli.run.rebalance import MoveReport
+from spdnn_cli.run.rebalance import MoveStats
 from spdnn_cli.run.shares import share_of
-from spdnn_cli.run.stream import StreamReport
+from spdnn_cli.run.stream import StreamStats
 from spdnn_cli.sources import sources_sha256
 from spdnn_cli.workspace import Workspace
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from spdnn_cli.results.store import Lifetimes
 
 SUITE_VARIABLE = "SPDNN_SUITE"
-"""Names the suite that a run is of; `spdnn bench` sets it."""
+"""The environment variable that names the suite of a run; `spdnn bench` sets it."""
 
 
 def joined(inferences: Sequence[Inference]) -> Inference:
@@ -78,12 +78,12 @@ def make_record(
     """The record of a run.
 
     Args:
-        workspace: the dataset is named below its data folder.
-        dataset: what was inferred.
-        options: with layers, images and threads settled.
+        workspace: the record names the dataset relative to its data folder.
+        dataset: the dataset that ran.
+        options: those of the run, with the number of threads.
         launcher: what started the workers.
-        outcomes: what each worker found, by rank.
-        verification: of the categories.
+        outcomes: the outcome of each worker, by rank.
+        verification: that of the categories.
         of_first_pass: int32: the categories of one pass over the images.
         seconds: the stages "convert", "gather" and "end_to_end".
     """
@@ -149,7 +149,7 @@ def _as_text(word: str) -> str:
 def lifetimes_of(
     outcomes: Sequence[Outcome], options: RunOptions, dataset: Dataset
 ) -> Lifetimes | None:
-    """The lifetimes of all images, in their order; of one pass where they come again."""
+    """The lifetimes of all images, in their order; of one pass if they repeat."""
     if not options.trace:
         return None
     images = options.settled_images(dataset)
@@ -165,22 +165,22 @@ def _samples(warmup: list[float], samples: list[float]) -> Samples:
 
 
 def _imbalance(outcomes: Sequence[Outcome]) -> float:
-    """The slowest worker's median seconds over the mean of all."""
+    """The median seconds of the slowest worker, divided by the mean of all workers."""
     medians = [statistics.median(outcome.samples) for outcome in outcomes]
     return max(medians) / statistics.mean(medians)
 
 
 def _stream(outcomes: Sequence[Outcome], images: int, seconds: float) -> Stream | None:
-    """What a streamed run moved, all workers together."""
-    reports = [o.report for o in outcomes if isinstance(o.report, StreamReport)]
-    if not reports:
+    """The bytes and speeds of a streamed run, of all workers together; None: another run."""
+    all_stats = [o.stats for o in outcomes if isinstance(o.stats, StreamStats)]
+    if not all_stats:
         return None
-    moved = sum(report.bytes for report in reports)
-    buses = [report.bus_bytes_per_s for report in reports]
+    moved = sum(stats.bytes for stats in all_stats)
+    buses = [stats.bus_bytes_per_s for stats in all_stats]
     bus = sum(speed for speed in buses if speed is not None) if None not in buses else None
     return Stream(
-        chunk_images=reports[0].chunk_images,
-        chunks=sum(report.chunks for report in reports),
+        chunk_images=all_stats[0].chunk_images,
+        chunks=sum(stats.chunks for stats in all_stats),
         images_per_s=images / seconds,
         bytes=moved,
         bytes_per_s=moved / seconds,
@@ -203,25 +203,30 @@ def _worker(outcome: Outcome) -> Worker:
         survivors=len(outcome.inference.categories),
         executed_edges=outcome.inference.executed_edges,
         timings_s=Stages(**stages, infer=_samples(outcome.warmup, outcome.samples)),
-        rebalanced=_moved(outcome.report),
+        rebalanced=_moved(outcome.stats),
         clocks=outcome.clocks,
         peak_memory_bytes=outcome.peak_memory_bytes,
     )
 
 
-def _moved(report: Any) -> Moved | None:
-    """What became of a worker's live images when they were rebalanced."""
-    if not isinstance(report, MoveReport):
+def _moved(stats: Any) -> Moved | None:
+    """The numbers of a worker's live images before and after they were rebalanced."""
+    if not isinstance(stats, MoveStats):
         return None
-    return Moved(report.before, report.after, report.move_seconds)
+    return Moved(stats.before, stats.after, stats.move_seconds)
 
 
 def _data(workspace: Workspace, dataset: Dataset, layers: int) -> Data:
     path = dataset.path.resolve()
     made = dict(dataset.provenance)
     return Data(
+<<<<<<< HEAD
         # Below `data_dir` by its name, so that the folders can be moved.
         file=_as_text(path.name if path.parent == workspace.data_dir.resolve() else str(path)),
+=======
+        # A file in `data_dir` is stored without its folder, so that the folder can be moved.
+        file=path.name if path.parent == workspace.data_dir.resolve() else str(path),
+>>>>>>> words
         source=str(made.pop("source", "unknown")),
         images=dataset.images,
         official_inputs=dataset.features_sha256 == problem.FEATURES_SHA256.get(dataset.neurons),

@@ -1,12 +1,12 @@
-"""Is the answer right? Categories against the truth that is known, at no cost; or by the reference.
+"""Verification: compare the categories of a run with the right ones, as far as they are known.
 
-Truths, best first:
-1. the official categories file of the problem, where `fetch` brought it;
+Truths that need no inference, the best one first:
+1. the official categories file of the problem, if `fetch` brought it;
 2. for the official data: the official list of N = 1024 (its SHA-256), else the official count;
 3. for the synthetic data of the default seed: the stored answer of the reference engine.
 
-A dataset is official, or the default synthetic one, by the SHA-256 of its inputs and of its layers,
-which are computed before a truth is named; what the file says of itself proves nothing.
+The SHA-256 of the inputs and of the layers tell whether a dataset is official, or the default
+synthetic one. They are computed before a truth is used: names and notes in the file prove nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spdnn_cli.results.store import categories_sha256
 from spdnn_cli.workspace import Workspace
 
 MOST_NAMED = 5
-"""Images that a message names; of the others it gives the number."""
+"""Most images that a message names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Truth:
     Attributes:
         source: where it comes from, for the reader of a result.
         count: number of categories.
-        sha256: of the list as `categories_sha256` takes it, or None.
+        sha256: SHA-256 of the list, as from `categories_sha256`; or None.
         categories: int32, ascending, from 0; or None.
     """
 
@@ -47,10 +47,10 @@ class Truth:
 
 
 def known_truth(workspace: Workspace, dataset: Dataset, layers: int, images: int) -> Truth | None:
-    """The best truth that costs no inference; None where none is known.
+    """The best truth that needs no inference; None: none is known.
 
     Raises:
-        DataError: there is one, but inputs or layers are not those of their checksums.
+        DataError: there is one, but inputs or layers do not match their checksums.
     """
     truth = _truth_by_checksums(workspace, dataset, layers, images)
     if truth is not None:
@@ -89,7 +89,7 @@ def read_truth(path: Path, neurons: int, layers: int, images: int) -> Truth:
 
     Raises:
         DataError: the file is damaged.
-        VerificationError: its name says that it belongs to another problem.
+        VerificationError: by its name it belongs to another problem.
     """
     from spdnn_cli.challenge import tsv
 
@@ -112,14 +112,14 @@ def check_list(categories: Int32, survivors: int, images: int, of_pass: int, pat
 
     Args:
         categories: int32: the images of the first pass, from 0.
-        survivors: how many categories the record names, of all passes.
-        images: images of all passes.
-        of_pass: images of a pass; fewer than `images` where they came again.
+        survivors: number of categories of all passes, by the record.
+        images: number of images of all passes.
+        of_pass: number of images of a pass; fewer than `images` if they repeat.
         path: the result.
 
     Raises:
-        ResultError: the list names an image twice or out of order, one that was not run, or more
-            or fewer than the record.
+        ResultError: the list names an image twice or out of order, or one that was not run; or its
+            length is not that of the record.
     """
     falls = np.flatnonzero(np.diff(categories) <= 0)
     if len(falls):
@@ -146,18 +146,18 @@ def check_list(categories: Int32, survivors: int, images: int, of_pass: int, pat
 
 
 def verification(categories: Int32, truth: Truth | None) -> Verification:
-    """What is known of the categories (int32, ascending, from 0), compared with a truth."""
+    """Compare categories (int32, ascending, from 0) with a truth."""
     if truth is None:
         return Verification(Status.UNVERIFIED)
-    found = _difference(categories, truth)
-    if found is not None:
-        return Verification(Status.WRONG, truth.source, found)
+    difference = _difference(categories, truth)
+    if difference is not None:
+        return Verification(Status.WRONG, truth.source, difference)
     only_counted = truth.categories is None and truth.sha256 is None
     return Verification(Status.COUNT_ONLY if only_counted else Status.VERIFIED, truth.source)
 
 
 def _difference(categories: Int32, truth: Truth) -> str | None:
-    """How the categories differ from the truth, in words; None where they do not."""
+    """How the categories differ from the truth, in words; None: they do not."""
     if truth.categories is not None:
         return _difference_of_lists(categories, truth.categories)
     if len(categories) != truth.count:

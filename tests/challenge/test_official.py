@@ -42,7 +42,7 @@ def test_the_data_are_known_as_the_official(workspace: Workspace, dataset: Datas
     assert official_depth(dataset) == dataset.layers == LAYERS
     bits = np.unpackbits(dataset.features().array)
     assert np.count_nonzero(bits) == problem.INPUT_NONZEROS[1024]
-    assert dataset.network().edges * dataset.images == problem.Problem(1024, LAYERS).edges
+    assert dataset.network().edges * dataset.images == problem.OfficialProblem(1024, LAYERS).edges
 
 
 @pytest.mark.parametrize("name", ["cpu", "cpu-layered"])

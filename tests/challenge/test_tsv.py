@@ -23,7 +23,7 @@ from spdnn_cli.errors import DataError
 
 AGAIN = "Delete it and run `spdnn fetch` again."
 SERVES_ONE = "It serves --layers 1 and less; for more, bring the others."
-SERVES_NONE = "Bring the missing layers, or take --from mnist or synthetic."
+SERVES_NONE = "Bring the missing layers, or use --from mnist or synthetic."
 CUT_OFF = (
     "the line has no line end. "
     "The file may be cut off; if it is complete, add a newline at its end."

@@ -141,7 +141,7 @@ def test_the_command_runs_it(name: str, network: Network, digits: Features, tmp_
     ("text", "words"),
     [
         ("", "has no class 'ScipyEngine'"),
-        ("class ScipyEngine: pass", "does not say where it runs"),
+        ("class ScipyEngine: pass", "does not name its device"),
         ("import no_such_module", "cannot be imported (ModuleNotFoundError"),
     ],
 )

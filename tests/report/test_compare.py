@@ -311,8 +311,8 @@ def test_wrong_runs_are_marked_and_single_samples_are_named(tmp_path: Path) -> N
     assert table.notes[1:] == [
         "Threshold: 5%.",
         "! the categories are WRONG.",
-        "A: One timed run alone: tiled 8 x 4.",
-        "B: One timed run alone: tiled 8 x 4.",
+        "A: Only one timed run: tiled 8 x 4.",
+        "B: Only one timed run: tiled 8 x 4.",
         "1 run has no partner, and is left out.",
     ]
 

@@ -156,9 +156,9 @@ def test_notes_of_verified_runs_in_full() -> None:
     ]
     assert only(report.throughput(results)).notes == [
         "Effective: the challenge's rate: all edges of all layers x images / median seconds of "
-        "inference, whatever an engine skips.",
+        "inference, also those that an engine skips.",
         "Timed: features on the device, in the engine's input layout, to categories on the host. "
-        "Of each configuration the newest run counts.",
+        "Only the newest run of each configuration is shown.",
         "Shortcuts on: folded --no-retire: dead images dropped, twins folded; "
         "cusparse, tiled: dead images dropped; "
         "folded: dead images dropped, twins folded, finished images retired.",
@@ -196,7 +196,7 @@ def test_samples_that_lie_a_tenth_of_their_median_apart_are_named(
 def test_runs_of_one_sample_are_named() -> None:
     results = [made(seconds=(1.0,)), made("folded"), made("cusparse", (2.0,), layers=9)]
     notes = only(report.throughput(results)).notes
-    assert notes[-1] == "One timed run alone: tiled 8 x 4, cusparse 8 x 9."
+    assert notes[-1] == "Only one timed run: tiled 8 x 4, cusparse 8 x 9."
 
 
 # ---- machines, problems and configurations are kept apart
@@ -377,7 +377,7 @@ def test_gains_start_anew_with_each_problem_and_one_step_is_no_story() -> None:
         ("8", "9", "9", "9"),
     ]
     assert texts(table)[-1][4] == "tiled: tuned shape"  # which it was is not known
-    assert not any("One timed run alone" in note for note in table.notes)
+    assert not any("Only one timed run" in note for note in table.notes)
 
 
 @pytest.mark.parametrize(

@@ -247,11 +247,11 @@ def test_a_worker_that_is_killed_ends_the_run(launcher: str, message: str) -> No
     [
         (
             "processes",
-            r"error: worker 1 \(cpu\) has given no sign of life for 1\d s, and was ended",
+            r"error: worker 1 \(cpu\) did not answer for 1\d s, and was stopped",
         ),
         pytest.param(
             "mpi",
-            r"error: rank 0 on \S+: rank 1 has given no sign of life for 1\d s, and all are ended",
+            r"error: rank 0 on \S+: rank 1 did not answer for 1\d s, and all ranks were stopped",
             marks=needs_mpi,
         ),
     ],
@@ -379,7 +379,7 @@ def test_ranks_with_different_datasets() -> None:
     message = failure([str(MPIEXEC), "-n", "1", *one, ":", "-n", "1", *other])
     assert "own.h5: rank 1 on" in message
     assert "has another network (SHA-256) than rank 0" in message
-    assert "Give all ranks the same files and options, or say --broadcast." in message
+    assert "Give all ranks the same files and options, or add --broadcast." in message
 
 
 @needs_mpi
@@ -590,6 +590,11 @@ def test_a_worker_that_can_start_no_thread(launcher: str) -> None:
 
 
 def test_a_broadcast_without_ranks() -> None:
+<<<<<<< HEAD
     message = "error: --broadcast is for MPI, and this is no rank of an MPI job.\n"
     done = here.run("infer", "--dataset", "own.h5", "--broadcast")
     assert (done.code, done.err) == (1, message)
+=======
+    message = "error: --broadcast is for MPI, and this process is not a rank of an MPI job.\n"
+    assert failure([*SPDNN, "infer", "--dataset", "own.h5", "--broadcast"]) == message
+>>>>>>> words

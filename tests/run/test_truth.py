@@ -195,7 +195,7 @@ def test_infer_says_what_would_verify_it(
     own(own_folder / "own.h5")
     assert spdnn("infer", "--dataset", "own.h5", "--device", "cpu", "--repeat", "1") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "not verified: no truth is known at no cost; to run the reference engine" in shown
+    assert "not verified: no answer is stored for this problem. spdnn verify runs" in shown
 
 
 def test_layers_are_limited_by_the_dataset_alone(

@@ -1,4 +1,4 @@
-"""The `cpu` engine: the folded network, an image at a time or sixteen, until each is finished.
+"""The `cpu` engine: the folded network, one image or sixteen at a time, until each is finished.
 
 1. Leading layers of the form "output r depends on the values r and r + t"
    (`steps.leading_shift_layers`) run one image at a time in the first-level cache, straight from
@@ -24,7 +24,7 @@ from spdnn_cli.network.layers import Features, Float32, Int32, Int64, Network
 from spdnn_cli.network.steps import Product, Step, Steps, fixed_point_unit, leading_shift_layers
 
 FIRST_LAYERS = 32
-"""Layers prepared at first; twice as many each time that an image is still running at the end."""
+"""Layers prepared at first. The number is doubled whenever an image is still running after them."""
 ROOM_BYTES = 1 << 25
 MOST_BATCH_IMAGES = 8192
 BATCHES_PER_THREAD = 4
@@ -66,26 +66,26 @@ class CpuEngine:
 
     def infer(self) -> Inference:
         while True:
-            outcomes = list(self._pool.map(self._run_share, range(self._options.threads)))
-            running = sum(outcome.running for outcome in outcomes)
+            results = list(self._pool.map(self._run_share, range(self._options.threads)))
+            running = sum(result.running for result in results)
             prepared = len(self._steps.made)
             if running == 0 or prepared == self._network.depth:
-                return self._collect(outcomes)
+                return self._collect(results)
             self._extend(2 * prepared)
             with self._options.stopwatch.stage("prepare"):
                 self._make_rooms()  # the new layers may be wider
 
     def _extend(self, layers: int) -> None:
-        """Have the first `layers` layers ready, or all that there are."""
-        wanted = slice(len(self._steps.made), min(layers, self._network.depth))
+        """Prepare the first `layers` layers, or all if there are fewer."""
+        new = slice(len(self._steps.made), min(layers, self._network.depth))
         with self._options.stopwatch.stage("read"):
-            read = list(self._network.layers[wanted])
+            read = list(self._network.layers[new])
         with self._options.stopwatch.stage("prepare"):
             self._steps.extend(read)
             self._panels = PanelProgram.of(self._steps.made)
 
     def _make_rooms(self) -> None:
-        """Each thread's panels, for a batch of images, and the list of its survivors."""
+        """Allocate the panels of each thread, for a batch of images, and its list of survivors."""
         steps = self._steps.made[self._shift.layers if self._shift else 0 :]
         widths = [p.rows for step in steps for p in (step.gather, step.apply) if p is not None]
         entry = self._shift.width if self._shift else self._features.neurons
@@ -98,7 +98,7 @@ class CpuEngine:
         most = self._batch * -(-images // (self._batch * threads))
         self._rooms = [Room.of(panels, stride, self._lanes, most) for _ in range(threads)]
 
-    def _run_share(self, thread: int, images: int | None = None) -> Outcome:
+    def _run_share(self, thread: int, images: int | None = None) -> ThreadResult:
         """Run a thread's share of the images (default: of all)."""
         kernels, room, features = self._kernels, self._rooms[thread], self._features
         total = features.images if images is None else images
@@ -114,27 +114,27 @@ class CpuEngine:
             found, running = kernels.run_share(
                 share, features.array, features.neurons, self._panels.arrays, panels, *state
             )
-        return Outcome(running, room.survivors[:found].copy(), tally)
+        return ThreadResult(running, room.survivors[:found].copy(), tally)
 
-    def _collect(self, outcomes: list[Outcome]) -> Inference:
-        entering, dying = np.sum([outcome.tally for outcome in outcomes], axis=0)
+    def _collect(self, results: list[ThreadResult]) -> Inference:
+        entering, dying = np.sum([result.tally for result in results], axis=0)
         ran = np.count_nonzero(entering)
         terms = np.array([step.terms for step in self._steps.made[:ran]], np.int64)
         alive = self._features.images - np.cumsum(dying[:ran])
         if self._options.progress is not None:
             self._options.progress(int(ran), int(alive[-1]))
-        categories = np.sort(np.concatenate([outcome.survivors for outcome in outcomes]))
+        categories = np.sort(np.concatenate([result.survivors for result in results]))
         return Inference(categories, int(entering[:ran] @ terms), tuple(alive.tolist()))
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a thread found.
+class ThreadResult:
+    """The result of one thread.
 
     Attributes:
-        running: images that had not finished when the prepared layers ended.
-        survivors: int32: images alive at the end (with the running ones).
-        tally: int64 (2, prepared layers): images entering, and dying in, each layer.
+        running: number of images that had not finished after the last prepared layer.
+        survivors: int32: images alive at the end, with those that were running.
+        tally: int64 (2, prepared layers): images that enter, and that die in, each layer.
     """
 
     running: int
@@ -144,7 +144,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """What a thread works in: its panels, twice, the image of each lane, and its survivors."""
+    """The memory of a thread: two sides of panels, the image of each lane, and its survivors."""
 
     values: Float32
     stride: int
@@ -215,7 +215,7 @@ class ShiftProgram:
 
 
 def _shift_program(steps: list[Step], features: Features, ymax: float) -> ShiftProgram | None:
-    """The longest shift program that the steps begin with; None where there is none."""
+    """The longest shift program that the steps begin with; None: there is none."""
     leading = leading_shift_layers(steps) if features.are_bits else []
     # Whole words of bits, and whole vectors of values.
     fits = itertools.takewhile(lambda s: s.apply.columns % 64 == 0 == s.apply.rows % 32, leading)
@@ -237,7 +237,7 @@ def _shift_program(steps: list[Step], features: Features, ymax: float) -> ShiftP
 
 
 def _starts(lengths: list[int]) -> Int64:
-    """Where each of several arrays starts when they lie one after the other."""
+    """Where each of several arrays starts if they are stored one after the other."""
     return np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)]).astype(np.int64)
 
 

@@ -4,7 +4,7 @@ A *panel* holds the values of up to sixteen images: float32 (width, 16), lane w 
 *workspace* is two rows of panels; each product reads one row and writes the other.
 
     apply_product     one sparse product of a layer, with bias and clip, on a panel
-    run_panels        panels through layer after layer; finished images leave, panels close up
+    run_panels        panels through layer after layer; finished images leave, panels are compacted
     run_shift_images  0/1 images, one at a time, through the leading layers whose output r depends
                       on the values r and r + t alone; what is left of them goes into panels
     fill_panels       images as they come, into panels
@@ -88,7 +88,7 @@ def apply_product(
     ymax,
     ends,
 ):
-    """values[r] = clip(sum of row r + bias[r]) where the sum is not zero, rows first..last-1.
+    """values[r] = clip(sum of row r + bias[r]), or 0 if the sum is zero, for rows first..last-1.
 
     Leaves in `ends` (float32, 32) each lane's greatest value, then each lane's least.
     """
@@ -162,13 +162,13 @@ def run_panels(
             side = _ONE - side
         if 4 * running <= 3 * LANES * panels:
             width = rows[last - 1]
-            panels = close_up(values, side * half, stride, width, images, panels)
+            panels = compact(values, side * half, stride, width, images, panels)
     return running, found
 
 
 @njit(nogil=True)
 def retire_lanes(images, panel, ends, ymax, is_final, tally, depth, survivors, found):
-    """Free the lanes of a panel whose images are dead, or saturated where that is final.
+    """Free the lanes of a panel whose images are dead, or saturated for good.
 
     Returns the number of survivors found so far.
     """
@@ -196,7 +196,7 @@ def count_running(images, panels):
 
 
 @njit(nogil=True)
-def close_up(values, start, stride, width, images, panels):
+def compact(values, start, stride, width, images, panels):
     """Move the running images to the leading lanes; returns the number of panels now in use."""
     taken = 0
     for k in range(panels * LANES):

@@ -1,8 +1,8 @@
 """The `cpu-layered` engine: every edge of every live image, layer by layer, on all cores.
 
-This is the paper's schedule on a CPU: nothing folded, nothing retired but dead images. Images lie
-sixteen to a panel, so that an index and a weight are read once for sixteen multiply-adds; after a
-layer the live images close up into fewer panels.
+This is the paper's schedule on a CPU: nothing is folded, and only dead images leave. A panel holds
+sixteen images, so that an index and a weight are read once for sixteen multiply-adds; after a
+layer the live images are compacted into fewer panels.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from spdnn_cli.network.fold import unfold
 from spdnn_cli.network.layers import Bools, Features, Float32, Int32, Int64, Layer, Network
 
 STATE_BYTES = 1 << 29
-"""Room for the values of the images that are run at a time, both sides together."""
+"""Bytes for the values of the images that run at a time, both sides together."""
 KEPT_SHARE = 0.25
-"""Layers are kept in memory while they fit in this share of what is free; others are read anew."""
+"""Share of the free memory in which layers are kept; other layers are read again in each run."""
 
 
 class CpuLayeredEngine:
@@ -62,7 +62,7 @@ class CpuLayeredEngine:
         with self._options.stopwatch.stage("compile"):
             self._fill(0, 1)  # one image, one layer: Numba compiles the kernels, or loads them
             self._apply(self._layer(0), 0, self._panels * self._stride, 1)
-            self._close_up(np.zeros(1, np.int64), 0, self._panels * self._stride, 1)
+            self._compact(np.zeros(1, np.int64), 0, self._panels * self._stride, 1)
 
     def infer(self) -> Inference:
         at_a_time = self._panels * self._lanes
@@ -85,7 +85,7 @@ class CpuLayeredEngine:
     def _run(self, first: int, last: int, entering: Int64, living: Int64) -> tuple[Int32, int]:
         """The survivors of images first..last-1, and the side of `_values` that holds theirs.
 
-        Adds to `entering` and `living` how many images enter each layer, and leave it alive.
+        Adds to `entering` and `living` how many images enter each layer, and are alive after it.
         """
         images = np.arange(first, last, dtype=np.int32)
         side, half = 0, len(self._values) // 2
@@ -99,7 +99,7 @@ class CpuLayeredEngine:
             side = 1 - side
             living[k] += np.count_nonzero(lives)
             if not lives.all():
-                self._close_up(np.flatnonzero(lives), side * half, (1 - side) * half, len(layer[3]))
+                self._compact(np.flatnonzero(lives), side * half, (1 - side) * half, len(layer[3]))
                 images, side = images[lives], 1 - side
             if self._options.progress is not None:
                 self._options.progress(k + 1, len(images))
@@ -127,7 +127,7 @@ class CpuLayeredEngine:
         self._spread(fill, -(-(last - first) // self._lanes))
 
     def _apply(self, layer: tuple[Any, ...], source: int, target: int, images: int) -> Bools:
-        """Run a layer on all panels; tells which images live."""
+        """Run a layer on all panels; returns which images are alive."""
         kernels, threads = self._kernels, self._options.threads
         panels, rows = -(-images // self._lanes), len(layer[3])
         # With fewer panels than threads, the threads share the rows of a panel.
@@ -147,7 +147,7 @@ class CpuLayeredEngine:
         self._spread(apply, panels if blocks == 1 else blocks)
         return (tops.max(axis=0) > 0).ravel()[:images]
 
-    def _close_up(self, lanes: Int64, source: int, target: int, width: int) -> None:
+    def _compact(self, lanes: Int64, source: int, target: int, width: int) -> None:
         def gather(begin: int, end: int) -> None:
             self._kernels.gather_lanes(
                 self._values, source, target, self._stride, width, lanes, begin, end

@@ -1,7 +1,7 @@
 """Which thread adds up which row of a gather, and in which order: so that banks do not collide.
 
-Shared memory has 32 banks of 4 bytes. `lanes` threads side by side read so many values at a time,
-in one pass if no two of them lie in one bank (value number % lanes). So rows are put in groups of
+Shared memory has 32 banks of 4 bytes. `lanes` neighbouring threads read one value each at a time,
+in one pass if no two values lie in one bank (value number % lanes). So rows are put in groups of
 `lanes`, each of which reads all banks about equally often, and writes its sums to all of them; then
 the terms of each row are ordered.
 """
@@ -19,11 +19,11 @@ CANDIDATES = 24
 """Rows that are looked at for each lane when a group is made."""
 FEW_GROUPS = 32
 SWEEPS = 4
-"""Between so few groups rows are exchanged afterwards, so often at most."""
+"""Most groups between which rows are exchanged afterwards, and most rounds of exchanges."""
 
 
 def lay_out(rows: Any, places: Int32, lanes: int, indices: Any, place_of_slot: Any) -> None:
-    """Give the rows of a gather to slots, and order their terms.
+    """Assign the rows of a gather to slots, and order their terms.
 
     Args:
         rows: uint16 (rows, terms): the values that each row adds up; at the end, as padding, the
@@ -205,8 +205,8 @@ def _match(bank, load):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _find_reader(wanted, turn, bank, chosen, tried):  # type: ignore[no-untyped-def]
-    """Let a lane that has a term in the bank `wanted` read it; one that reads another must find
-    a reader for that one first (an augmenting path). Returns whether it went."""
+    """Let a lane that has a term in the bank `wanted` read it. A lane that reads another bank must
+    first find a reader for that bank (an augmenting path). Returns whether this succeeded."""
     lanes, terms = bank.shape
     for lane in range(lanes):
         if tried[lane] == turn:

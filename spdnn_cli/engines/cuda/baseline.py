@@ -14,7 +14,7 @@ from spdnn_cli.network.layers import Int32
 
 THREADS = 256
 MOST_ROWS = 65535
-"""CUDA's limit for the second number of a grid."""
+"""CUDA's limit for the second dimension of a grid."""
 
 
 class BaselineEngine(HostDrivenEngine):

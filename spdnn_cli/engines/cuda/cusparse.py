@@ -17,7 +17,8 @@ THREADS = 256
 SPMM_CSR_ALG2 = 6
 """cusparseSpMMAlg_t: the one for row-major matrices; CuPy has no name for it."""
 ROWS = 1024
-"""Blocks that share the neurons of an image column; each takes every so many neurons."""
+"""Number of blocks that share the neurons of an image column, and the step from a block's neuron to
+its next."""
 
 
 class CusparseEngine(HostDrivenEngine):

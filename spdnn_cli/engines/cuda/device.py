@@ -19,11 +19,11 @@ from spdnn_cli.network.layers import Features, Int32, Layer, Network
 MEMORY_ALLOCATION_ERROR = 2
 """cudaErrorMemoryAllocation."""
 FREE_SHARE = 0.94
-"""Share of the free device memory that an engine plans with; libraries need some too."""
+"""Share of the free device memory that an engine uses; libraries need some too."""
 
 
 def import_cupy() -> Any:
-    """The module `cupy`, once it is certain that it works.
+    """Import `cupy` and check that it works.
 
     Raises:
         DeviceError: CuPy is not installed, or finds no CUDA device.
@@ -47,7 +47,7 @@ def import_cupy() -> Any:
 
 
 def memory_budget(limit: int | None, held: int = 0) -> int:
-    """Bytes of device memory that an engine may still plan with.
+    """Bytes of device memory that an engine may still use.
 
     Args:
         limit: what the user allows in all; None: what the device has.
@@ -88,7 +88,7 @@ def _no_memory(what: str, error: Exception) -> DeviceError:
 
 
 class DeviceInputs:
-    """The inputs, in their own layout: on the device where they fit, else fetched by the batch."""
+    """The inputs, in their own layout: on the device if they fit, else copied batch by batch."""
 
     def __init__(self, features: Features, budget: int) -> None:
         """Copy `features` to the device if they take no more than a quarter of `budget` bytes."""
@@ -100,7 +100,7 @@ class DeviceInputs:
 
     @property
     def bytes_on_device(self) -> int:
-        """Device memory that the inputs hold for good."""
+        """Bytes of device memory that the inputs hold between runs."""
         return int(self.array.nbytes) if self.on_device else 0
 
     def rows(self, first: int, last: int) -> Any:
@@ -123,7 +123,7 @@ class DeviceLayer:
 
 
 class HostDrivenEngine(ABC):
-    """A yardstick: plain layers in CSR on the device; the host asks after each layer who lives.
+    """Plain layers in CSR on the device; after each layer the host asks which images are alive.
 
     A child names its kernels and says how a batch starts, how a layer runs and how dead images
     leave. Its values lie in `self._values`, two float32 buffers of `self._batch` images.
@@ -149,7 +149,7 @@ class HostDrivenEngine(ABC):
 
     @abstractmethod
     def _keep(self, live: Int32, images: int, neurons: int) -> None:
-        """Go on with the images `live` (places, ascending) of the `images` there are."""
+        """Keep only the images `live` (places, ascending) of `images` images."""
 
     def prepare(self, network: Network) -> None:
         self._network = network

@@ -32,15 +32,15 @@ from spdnn_cli.network.layers import Features, FoldedLayer, Int32, Network
 from spdnn_cli.network.steps import folded_network
 
 FIRST_LAYERS = 32
-"""Layers prepared at first; twice as many each time that an image is still running at the end."""
+"""Layers prepared at first. The number is doubled whenever an image is still running after them."""
 POLLS = 20_000
-"""Looks at the run's number before asking the driver whether all is well."""
+"""Reads of the run's number before the driver is asked whether there is an error."""
 NOT_READY = 600
 """cudaErrorNotReady."""
 COPIED_WORDS = 4
-"""The kernels copy an outcome in pieces of so many words."""
+"""Words of a piece in which the kernels copy an outcome."""
 LANES = 2
-"""Chunks of a stream on the device at a time: one is copied while another one is run."""
+"""Chunks of a stream on the device at a time: one is copied while another one runs."""
 
 
 class FoldedEngine:
@@ -111,7 +111,7 @@ class FoldedEngine:
             yield self._finish(running.pop(0))
 
     def pinned(self, features: Features) -> Features:
-        """A copy of `features` in memory from which the device can copy on its own."""
+        """A copy of `features` in pinned memory, which the device can read on its own."""
         memory = self._cupy.cuda.alloc_pinned_memory(features.array.nbytes)
         array: Any = np.frombuffer(memory, features.array.dtype, features.array.size)
         array = array.reshape(features.array.shape)
@@ -155,7 +155,7 @@ class FoldedEngine:
     # --- preparation ---------------------------------------------------------------------------
 
     def _read_layers(self, layers: int) -> None:
-        """Have the first `layers` layers in memory, or all that there are."""
+        """Prepare the first `layers` layers, or all if there are fewer."""
         with self._options.stopwatch.stage("read"):
             wanted = slice(len(self._read), min(layers, self._network.depth))
             self._read += self._network.layers[wanted]

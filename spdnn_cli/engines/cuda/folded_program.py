@@ -39,7 +39,7 @@ KERNEL_BYTES = 1024
 
 @dataclass(frozen=True, eq=False)
 class RunBuffers:
-    """What a run reads and writes.
+    """The arrays that a run reads and writes.
 
     Attributes:
         inputs: cupy.ndarray, as `Features.array`.
@@ -60,7 +60,7 @@ class RunBuffers:
 
 @dataclass(frozen=True, eq=False)
 class _Launch:
-    """A kernel with all that does not change from run to run."""
+    """A kernel with the arguments that do not change from run to run."""
 
     kernel: Any
     blocks: int
@@ -150,7 +150,7 @@ class FoldedProgram:
         return self._launch(kernel[shift.kernel], threads, 0, ())
 
     def _gather_launches(self, layers: list[FoldedLayer], first: int) -> list[_Launch]:
-        """The rest by kernels/folded_gather.cu; empty where it cannot run it."""
+        """Launches of kernels/folded_gather.cu for the other layers; empty: it cannot run them."""
         with self._stopwatch.stage("prepare"):
             tables = gather_tables(layers, first, self._final)
         if tables is None or tables.shared_bytes > self._room:
@@ -210,7 +210,7 @@ class FoldedProgram:
     def _launch(
         self, kernel: Any, threads: int, shared_bytes: int, arguments: tuple[Any, ...]
     ) -> _Launch:
-        """A launch of as many blocks as run at once."""
+        """A launch with the number of blocks that can run at once."""
         from cupy.cuda import driver
 
         kernel.max_dynamic_shared_size_bytes = shared_bytes

@@ -80,7 +80,7 @@ class ShiftShape:
 
     @classmethod
     def of(cls, steps: list[Step], features: Features, ymax: float) -> ShiftShape | None:
-        """The longest leading part of `steps` that the kernel can run; None where there is none."""
+        """The longest leading part of `steps` that the kernel can run; None: there is none."""
         leading = leading_shift_layers(steps)[:MOST_SHIFT_LAYERS] if features.are_bits else []
         unit = fixed_point_unit(leading, ymax) if leading else None
         if unit is None or leading[0].gather is None or leading[0].apply.weight is None:

@@ -35,7 +35,7 @@ def kernels_folder() -> Path:
 
 @cache
 def kernels_sha256() -> str:
-    """A checksum of all sources, names and contents: any change gives another one."""
+    """A checksum of the names and contents of all sources."""
     digest = hashlib.sha256()
     for path in sorted(kernels_folder().glob("*.cu*")):
         content = path.read_bytes()

@@ -28,7 +28,7 @@ from spdnn_cli.network.layers import Float32, Int32, Int64, Layer
 
 WARP = 32
 STEPS = 4
-"""Steps of a batch, what a lane loads at once."""
+"""Steps of a batch: the weights that a lane loads at once."""
 MOST_SLOTS = 1 << 16
 """Slots of a buffer are numbered with 16 bits."""
 
@@ -122,7 +122,7 @@ class Tiling:
 
 
 def parse_tiling(text: str) -> Tiling:
-    """The tiling that a user asks for: "minibatch=12,outputs=1,blocksize=256,buffer=24KB".
+    """The tiling in an option's text: "minibatch=12,outputs=1,blocksize=256,buffer=24KB".
 
     The numbers are those of `TileShape`, `buffer` with a unit, and `reorder` yes or no. `panel`,
     `vector`, `buffer` and `reorder` have defaults.
@@ -479,7 +479,7 @@ def _write_slice(warpindex, warpvalue, steps, index, value):  # type: ignore[no-
 
 @njit(nogil=True)
 def _grown(array, rows):  # type: ignore[no-untyped-def]
-    """A copy of `array` with so many rows, the new ones zero."""
+    """A copy of `array` with `rows` rows, the new ones zero."""
     grown = np.zeros((rows, *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
     return grown

@@ -1,6 +1,6 @@
 """The `tiled` engine: the paper's, on one GPU, for any sparse network.
 
-Every edge of every live image runs, layer by layer, one kernel a layer (kernels/tiled.cu). Dead
+Every edge of every live image runs, layer by layer, one kernel per layer (kernels/tiled.cu). Dead
 images are dropped on the device (kernels/images.cu): no layer waits for the host. So a run whose
 weights and images fit the device is one CUDA graph; otherwise weights stream from pinned memory,
 the next layer's copy under this layer's kernel, and images are run in batches.
@@ -29,18 +29,19 @@ from spdnn_cli.network.layers import Features, Float32, Network
 
 BITS, VALUES, MOVED = LAYER_KERNELS = ("layer<0>", "layer<1>", "layer<2>")
 IMAGE_KERNELS = (
-    "start_run", "pack_bits", "pack_values", "survey", "count_alive", "mark_survivors",
+    "start_run", "pack_bits", "pack_values", "list_live", "count_alive", "mark_survivors",
 )  # fmt: skip
-SURVEY_THREADS = 1024
+LIST_THREADS = 1024
 THREADS = 256
 MOST_GROUPS = 65535
-"""CUDA's limit for the second number of a grid."""
-SURVEYS_AT_FIRST, SURVEYS_THEN = 16, 32
-"""Live images are counted after each of the first layers, and then after every so many."""
+"""CUDA's limit for the second dimension of a grid."""
+LISTS_AT_FIRST, LAYERS_PER_LIST = 16, 32
+"""Live images are counted, and listed if few are left, after each of the first 16 layers, and then
+after every 32nd."""
 TAKEN_AT_A_TIME = 256
 """Images whose values are fetched from the device at a time."""
 MOVE_SHARE = 0.8
-"""Live images close up when they fill no more than this share of the slots in use."""
+"""Live images are compacted if they fill no more than this share of the slots in use."""
 
 
 class TiledEngine:
@@ -55,10 +56,10 @@ class TiledEngine:
 
         Args:
             options: their own "tile" is a shape as `parse_tiling` takes it.
-            tiling: how to tile; None: as the options say, else as is fastest on the device.
+            tiling: how to tile; None: the shape of the options, else the fastest on the device.
 
         Raises:
-            EngineError: the shape asked for is none.
+            EngineError: the shape of the options is not valid.
         """
         asked = options.own.get("tile", "auto")
         self._asked = tiling or (None if asked == "auto" else parse_tiling(asked))
@@ -139,7 +140,7 @@ class TiledEngine:
         )
 
     def _forget_images(self) -> None:
-        """Give back what an earlier upload holds."""
+        """Free the memory of an earlier upload."""
         self._graph = None
         for name in ("_inputs", "_values", "_alive"):
             self.__dict__.pop(name, None)
@@ -169,7 +170,7 @@ class TiledEngine:
         self._control = cupy.empty(2, np.int32)
         self._outcome = cupy.empty(4 * depth + features.images, np.uint8)
 
-    # --- a run: all that follows, but for `_live_values`, only puts work on the stream -----------
+    # --- a run: all methods below except `_live_values` only put work on the stream --------------
 
     def _enqueue_run(self) -> None:
         self._outcome.data.memset_async(0, self._outcome.nbytes, self._stream)
@@ -177,8 +178,8 @@ class TiledEngine:
             self._start_batch(first, last)
             for k in range(self._network.depth):
                 self._run_layer(k)
-                if self._surveyed(k):
-                    self._survey(k)
+                if self._lists_live(k):
+                    self._list_live(k)
             self._end_batch()
             if self._options.keep_values:
                 self._kept.append(self._live_values())
@@ -218,7 +219,7 @@ class TiledEngine:
 
     def _run_layer(self, k: int) -> None:
         layer = self._weights.layers[k]
-        name = MOVED if k > 0 and self._surveyed(k - 1) else VALUES
+        name = MOVED if k > 0 and self._lists_live(k - 1) else VALUES
         if k == 0 and self._inputs.features.are_bits:
             name = BITS
         tables = self._weights.fetch(k, self._stream)
@@ -236,19 +237,19 @@ class TiledEngine:
         kernel(grid, (self.shape.blocksize,), arguments, shared_mem=layer.shared_bytes)
         self._weights.release(k, self._stream)
 
-    def _surveyed(self, k: int) -> bool:
+    def _lists_live(self, k: int) -> bool:
         """Whether the live images are listed after layer k."""
         if k == self._network.depth - 1:
             return False
-        return k < SURVEYS_AT_FIRST or k % SURVEYS_THEN == 0
+        return k < LISTS_AT_FIRST or k % LAYERS_PER_LIST == 0
 
-    def _survey(self, k: int) -> None:
-        """Let the live images after layer k close up, if few are left."""
+    def _list_live(self, k: int) -> None:
+        """Compact the live images after layer k, if few are left."""
         arguments = (
             self._alive[k], np.float32(self.move_share),
             self._control, self._source, self._image_of_slot,
         )  # fmt: skip
-        self._kernels["survey"]((1,), (SURVEY_THREADS,), arguments)
+        self._kernels["list_live"]((1,), (LIST_THREADS,), arguments)
 
     def _end_batch(self) -> None:
         depth, slots = self._network.depth, len(self._source)

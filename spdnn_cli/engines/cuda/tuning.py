@@ -32,14 +32,14 @@ CANDIDATES = (
 )
 """The first is the default; the last has the paper's numbers."""
 LEAST_EDGES = 1 << 20
-"""A network with fewer edges is not worth a trial."""
+"""Edges below which a network runs with the default shape, without a trial."""
 TRIAL_LAYERS = 8
 FEW_IMAGES, MANY_IMAGES = 2_000, 24_000
 """A trial has both: few images live in most layers of a network, many in the first ones. In the
 challenge's, the first layers do the work of about one trial with many."""
 TRIAL_RUNS = 3
 ALWAYS_ALIVE = np.float32(1e30)
-"""A bias with which no image dies in a trial."""
+"""A bias with which all images stay alive in a trial."""
 
 MakeEngine = Callable[[EngineOptions, TileShape], Engine]
 
@@ -100,7 +100,7 @@ def _with_live_images(layer: FoldedLayer) -> FoldedLayer:
 
 
 def _key(network: Network, layers: Sequence[FoldedLayer]) -> str:
-    """Device, software and network, as far as they decide which shape is fastest."""
+    """The properties of device, software and network that decide which shape is fastest."""
     import cupy
 
     runtime = cupy.cuda.runtime
@@ -111,7 +111,7 @@ def _key(network: Network, layers: Sequence[FoldedLayer]) -> str:
 
 
 def _shape(text: str | None) -> TileShape | None:
-    """The shape that was kept; None: there is none, or it is not one of ours."""
+    """The stored shape; None: there is none, or it is not valid."""
     try:
         return None if text is None else TileShape(**json.loads(text))
     except (ValueError, TypeError, EngineError):

@@ -15,14 +15,14 @@ from spdnn_cli.network.fold import unfold
 from spdnn_cli.network.layers import Bytes, FoldedLayer, Int32, Layer, Network
 
 ALIGNMENT = 256
-"""Tables start at multiples of so many bytes."""
+"""Bytes. Tables start at multiples of it."""
 WEIGHTS_SHARE = 0.6
-"""Weights stay on the device if they take no more than this share of the memory planned with."""
+"""Weights stay on the device if they take no more than this share of the memory to use."""
 
 
 @dataclass(frozen=True)
 class LayerTables:
-    """The tables of a tiled layer as one piece of memory, and what its launch needs to know.
+    """The tables of a tiled layer as one piece of memory, and the numbers that its launch needs.
 
     Attributes:
         offsets: where each table starts, in bytes.
@@ -41,7 +41,7 @@ class LayerTables:
 
 
 def tile_layers(network: Network, tiling: Tiling, options: EngineOptions) -> Iterator[TiledLayer]:
-    """All layers, tiled, in order; several at a time, one a thread."""
+    """All layers, tiled, in order; several at a time, one per thread."""
     shape, at_a_time = tiling.shape, 2 * options.threads
     before: Int32 | None = None
 
@@ -103,7 +103,7 @@ class WeightStore:
 
     @property
     def bytes_on_device(self) -> int:
-        """Device memory that the tables hold for good."""
+        """Bytes of device memory that the tables hold between runs."""
         tables = self._tables if self.resident else [self._places]
         return sum(int(table.nbytes) for table in tables)
 
@@ -125,7 +125,7 @@ class WeightStore:
         return int(self._tables[k + 1].data.ptr), self.layers[k + 1].nbytes
 
     def release(self, k: int, stream: Any) -> None:
-        """Say that no kernel put on `stream` from now on reads layer k's tables."""
+        """Declare that no kernel put on `stream` from now on reads layer k's tables."""
         if not self.resident:
             self._released[k % 2].record(stream)
 

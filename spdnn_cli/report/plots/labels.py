@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHARACTERS_OF_A_NAME, ROOM_FOR_NAMES = 18, 1.25
-"""A name at the end of a series has lines of so many characters, and needs so many inches."""
+"""Characters of a line of a name at the end of a series, and the inches that such a line needs."""
 CHARACTERS_BELOW_MARKS = 15
 """The same of a name below marks."""
 _LINE = TINY * 1.3 / 72

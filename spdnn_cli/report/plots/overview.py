@@ -35,7 +35,7 @@ CHARACTERS_OF_A_NAME = 30
 ROOM_FOR_A_TICK = 0.6
 """Inches that the number of a tick needs, if it is level."""
 LEAST_NEURONS = 2
-"""A series needs so many of the problems."""
+"""Number of problems that a series needs to be drawn."""
 
 
 @dataclass(frozen=True)

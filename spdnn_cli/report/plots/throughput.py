@@ -37,7 +37,7 @@ def picture(results: Sequence[Result]) -> Picture | None:
     """The picture.
 
     The rate is the challenge's: TeraEdges/s, all edges of the problem / median seconds of
-    inference. Of each configuration the newest run counts. One run alone makes no panel.
+    inference. Only the newest run of each configuration is drawn. One run alone makes no panel.
     """
     groups = _groups(results)
     if not groups:
