@@ -200,13 +200,8 @@ def _configuration(record: Record) -> list[tuple[str, str]]:
         ),
         *record.engine_options.items(),
         *([] if memory is None else [("device memory", f"{memory / 1e9:g} GB")]),
-<<<<<<< HEAD
-        ("shortcuts on", shortcuts_in_words(record)),
-        ("machine", hardware(record).label),
-=======
         ("shortcuts", shortcuts_in_words(record)),
-        ("machine", f"{record.machine.cpu}, {record.machine.cores} cores"),
->>>>>>> words
+        ("machine", hardware(record).label),
     ]
 
 

@@ -17,14 +17,9 @@ def select(store: Store, words: Sequence[str], suite: str | None = None) -> list
     Raises:
         ResultError: there is none.
     """
-<<<<<<< HEAD
-    named = {found.record.id: found for found in map(store.find, words)}  # each of them once
-    found = list(named.values()) if words else store.all()
-    chosen = [r for r in found if suite is None or r.record.suite == suite]
-=======
-    results = [store.find(word) for word in words] if words else store.all()
+    named = {result.record.id: result for result in map(store.find, words)}  # each of them once
+    results = list(named.values()) if words else store.all()
     chosen = [r for r in results if suite is None or r.record.suite == suite]
->>>>>>> words
     if not chosen:
         of_suite = "" if suite is None else f" of suite {suite}"
         raise ResultError(

@@ -285,13 +285,8 @@ def _own_gpu(local: Any) -> int:
     elif len(present) < size:
         gpus = "1 GPU" if len(present) == 1 else f"{len(present)} GPUs"
         raise DeviceError(
-<<<<<<< HEAD
             f"{size} ranks run on this host, and it has {gpus}",
-            hint="Start as many ranks on each host as it has GPUs.",
-=======
-            f"{size} ranks run on this host, and it has {len(present)} GPUs",
             hint="Start no more ranks on a host than it has GPUs.",
->>>>>>> words
         )
     else:
         own = rank

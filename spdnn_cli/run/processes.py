@@ -32,15 +32,10 @@ from spdnn_cli.run.rank import Outcome, work
 BEAT_S = 0.5
 """Seconds between two signs of life of a worker."""
 SILENCE_S = 10.0
-<<<<<<< HEAD
-"""A worker that is silent for so many seconds is given up. (A library call may keep the interpreter
-from telling for some seconds.)"""
-START_S = 60.0
-"""The same before its first sign: to start and to import takes long where many others compute."""
-=======
 """Seconds without a sign of life after which a worker is stopped. (A library call may hold the
 interpreter for some seconds.)"""
->>>>>>> words
+START_S = 60.0
+"""The same before its first sign: to start and to import takes long where many others compute."""
 BARRIER, GO, BEAT, DONE, FAILED = "barrier", "go", "beat", "done", "failed"
 
 

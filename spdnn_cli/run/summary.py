@@ -220,13 +220,8 @@ def _data(workspace: Workspace, dataset: Dataset, layers: int) -> Data:
     path = dataset.path.resolve()
     made = dict(dataset.provenance)
     return Data(
-<<<<<<< HEAD
-        # Below `data_dir` by its name, so that the folders can be moved.
-        file=_as_text(path.name if path.parent == workspace.data_dir.resolve() else str(path)),
-=======
         # A file in `data_dir` is stored without its folder, so that the folder can be moved.
-        file=path.name if path.parent == workspace.data_dir.resolve() else str(path),
->>>>>>> words
+        file=_as_text(path.name if path.parent == workspace.data_dir.resolve() else str(path)),
         source=str(made.pop("source", "unknown")),
         images=dataset.images,
         official_inputs=dataset.features_sha256 == problem.FEATURES_SHA256.get(dataset.neurons),

@@ -537,7 +537,6 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     folder.write([KILLED, GONE, REFUSED, LONG, CPU])
     process = folder.start("s")
     child_of(process).kill()
-<<<<<<< HEAD
     return ended(folder, process)
 
 
@@ -581,14 +580,6 @@ def test_what_failed_is_run_again_and_what_was_done_is_not(failed: Ended, tmp_pa
     shutil.copytree(failed.folder.path, tmp_path, dirs_exist_ok=True)
     prepared = Folder(tmp_path).prepared()
     assert prepared.pending == list(prepared.suite.runs[:4])
-=======
-    _, err = process.communicate(timeout=60)
-
-    assert process.returncode == 1
-    lines = err.splitlines()
-    assert lines[0].endswith("it was killed by SIGKILL: perhaps there was too little memory")
-    assert "done in" in lines[1]
->>>>>>> words
 
 
 def test_a_result_that_nobody_can_verify_is_a_failure_until_it_is_verified(

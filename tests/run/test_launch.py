@@ -590,11 +590,6 @@ def test_a_worker_that_can_start_no_thread(launcher: str) -> None:
 
 
 def test_a_broadcast_without_ranks() -> None:
-<<<<<<< HEAD
-    message = "error: --broadcast is for MPI, and this is no rank of an MPI job.\n"
+    message = "error: --broadcast is for MPI, and this process is not a rank of an MPI job.\n"
     done = here.run("infer", "--dataset", "own.h5", "--broadcast")
     assert (done.code, done.err) == (1, message)
-=======
-    message = "error: --broadcast is for MPI, and this process is not a rank of an MPI job.\n"
-    assert failure([*SPDNN, "infer", "--dataset", "own.h5", "--broadcast"]) == message
->>>>>>> words
