@@ -121,7 +121,7 @@ def signals_held() -> Iterator[Callable[[], None]]:
     # Python sets handlers in the main thread alone. What is ignored stays ignored.
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, lambda number, frame: held.append(number))
 
     def release() -> None:
