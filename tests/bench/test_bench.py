@@ -557,7 +557,7 @@ def test_a_failure_is_told_and_the_rest_still_runs(failed: Ended) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_a_run_that_is_killed_is_a_failure(failed: Ended) -> None:
-    told = "it was ended by SIGKILL: perhaps there was too little memory"
+    told = "it was killed by SIGKILL: perhaps there was too little memory"
     assert failed.err[0].endswith(f"FAILED: {told}")
 
 
