@@ -127,7 +127,7 @@ def test_live_images_close_up_sooner_or_later(device: Any, share: float) -> None
     cuda_checks.live_images_close_up(share)
 
 
-def test_more_images_than_a_survey_moves_at_a_time(device: Any) -> None:
+def test_more_images_than_are_listed_at_a_time(device: Any) -> None:
     cuda_checks.any_number_of_images("tiled", 20_000)
 
 
