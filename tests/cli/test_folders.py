@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_work(
 
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
 ODD_NAMES = [
-    pytest.param("däta – 日本", id="letters"),
+    pytest.param("däta – 日本", id="letters", marks=pytest.mark.slow),
     pytest.param(os.fsdecode(b"not \xff UTF-8"), id="no UTF-8"),
     pytest.param("two\nlines", id="line end", marks=pytest.mark.slow),
     pytest.param("-dash", id="dash", marks=pytest.mark.slow),
@@ -89,13 +90,29 @@ ODD_NAMES = [
 ]
 
 
-def in_ascii(folder: Path, *words: str) -> Outcome:
-    """A command in a process whose streams hold ASCII alone."""
+SEVERAL = """
+import json, sys
+from spdnn_cli import cli
+for words in json.loads(sys.argv[1]):
+    sys.argv, code = ["spdnn", *words], 0
+    try:
+        cli.main()
+    except SystemExit as error:
+        code = error.code or 0
+    for stream in (sys.stdout, sys.stderr):
+        print(code, end="\\x1e", file=stream)
+"""
+"""Commands in one process, which saves the imports: after each its exit code and a mark."""
+
+
+def in_ascii(folder: Path, *commands: Sequence[str]) -> list[Outcome]:
+    """What commands do, one after the other, where the streams hold ASCII alone."""
     done = subprocess.run(
-        [sys.executable, "-m", "spdnn_cli", *words],
-        cwd=folder, env=os.environ | ASCII, capture_output=True, check=False,
+        [sys.executable, "-c", SEVERAL, json.dumps(commands)],
+        cwd=folder, env=os.environ | ASCII, capture_output=True, check=True,
     )  # fmt: skip
-    return Outcome(done.returncode, done.stdout.decode("ascii"), done.stderr.decode("ascii"))
+    texts = [stream.decode("ascii").split("\x1e")[:-1] for stream in (done.stdout, done.stderr)]
+    return [Outcome(int(out[-1]), out[:-1], err[:-1]) for out, err in zip(*texts, strict=True)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are not to be had everywhere")
@@ -105,33 +122,35 @@ def test_folders_of_any_name(made_once: Path, tmp_path: Path, name: str) -> None
     shown = one_line(name).encode("ascii", "backslashreplace").decode("ascii")
     folders = [f"--data-dir={name}", f"--results-dir={name}"]
 
-    made = in_ascii(tmp_path, *folders, "convert", "--layers", "3")
+    infer = [*folders, "infer", "--images", "10", *QUICK, "--workers", "2", "--format", "json"]
+    made, inferred = in_ascii(tmp_path, [*folders, "convert", "--layers", "3"], infer)
     assert (made.code, made.err) == (0, "")
     assert f" {shown}/neuron1024.h5 " in made.out
     assert len({len(line) for line in made.out.splitlines()[1:]}) == 1
-
-    infer = ["infer", "--images", "10", *QUICK]
-    inferred = in_ascii(tmp_path, *folders, *infer, "--workers", "2", "--format", "json")
-    assert inferred.code == 0
+    assert inferred.code == 0, inferred.err
     assert f"Result file: {shown}/" in inferred.err.splitlines()[-1]
     (result,) = (tmp_path / name).glob("local/*/n*.json")
     file = str(result.relative_to(tmp_path))
     assert {"file": file} | json.loads(result.read_text()) == inferred.json()
 
-    for words in (["verify"], ["verify", "--", file]):
-        verified = in_ascii(tmp_path, *folders, *words)
-        assert verified.code == 0
+    *well, gone, usage = in_ascii(
+        tmp_path,
+        [*folders, "verify"],
+        [*folders, "verify", "--", file],
+        [*folders, "report"],
+        [*folders, "report", "--format", "json"],
+        [*folders, "results"],
+        [*folders, "convert", "--to", "tsv", f"{name}/out"],
+        [*folders, "infer", "--dataset", f"{name}/gone.h5"],
+        [*folders, "infer", "--engine", name],
+    )
+    assert [outcome.code for outcome in well] == [0] * 6, well
+    for verified in well[:2]:
         assert verified.out.startswith(f"{shown}/local/{result.parent.name}/{result.name}: N=1024,")
-    for form in ("table", "json"):
-        assert in_ascii(tmp_path, *folders, "report", "--format", form).code == 0
-    written = in_ascii(tmp_path, *folders, "convert", "--to", "tsv", f"{name}/out")
-    assert written.out.splitlines()[0].startswith(f"Wrote {shown}/out/")
-
-    gone = in_ascii(tmp_path, *folders, "infer", "--dataset", f"{name}/gone.h5")
+    assert well[-1].out.splitlines()[0].startswith(f"Wrote {shown}/out/")
     assert gone.code == 1
     assert gone.err.startswith(f"error: {shown}/gone.h5: ")
     assert len(gone.err.splitlines()) == 1
-    usage = in_ascii(tmp_path, *folders, "infer", "--engine", name)
     assert (usage.code, usage.out) == (2, "")
 
 

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command import Spdnn
-from helpers.places import ROOT
 from helpers.records import COUNT_ONLY, UNVERIFIED, WRONG, made
 
+from spdnn_cli import sources
 from spdnn_cli.results.store import Result, Store
-from spdnn_cli.sources import sources_sha256
 
 MACHINE = "a-machine"
 
 
 def saved(spdnn: Spdnn, categories: tuple[int, ...] = (0, 4, 7), **changes: Any) -> Result:
-    """A run of one's own, made by the sources that run here."""
+    """A run of one's own."""
     store, listed = Store(spdnn.results), np.array(categories, np.int32)
-    record = made(**{"program__sources_sha256": sources_sha256()} | changes).record
-    result = store.prepared(record, MACHINE, listed)
+    result = store.prepared(made(**changes).record, MACHINE, listed)
     store.save(result, listed)
     return result
 
@@ -38,30 +36,31 @@ def git(checkout: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+@dataclass(frozen=True)
+class Checkout:
+    """A repository with one commit of a program, and that program's checksum."""
+
+    folder: Path
+    program: dict[str, str]
+
+    @property
+    def commit(self) -> str:
+        return git(self.folder, "rev-parse", "HEAD")[:12]
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A repository whose one commit has the sources that run here."""
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+    """A small program stands for this one, which may change while tests run."""
     folder = tmp_path / "checkout"
-    for name in ("spdnn_cli", "kernels"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.nb?")
-        )
+    for name in ("spdnn_cli/__init__.py", "kernels/one.cu"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("")
     git(folder, "init", "-q")
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "first")
-    return folder
-
-
-@pytest.fixture
-def other_checkout(tmp_path: Path) -> Path:
-    """A repository with sources of another program."""
-    folder = tmp_path / "other"
-    (folder / "spdnn_cli").mkdir(parents=True)
-    (folder / "spdnn_cli" / "__init__.py").write_text("")
-    git(folder, "init", "-q")
-    git(folder, "add", ".")
-    git(folder, "commit", "-qm", "first")
-    return folder
+    monkeypatch.setattr(sources, "PACKAGE", folder / "spdnn_cli")
+    checksum = sources.sources_sha256.__wrapped__()
+    return Checkout(folder, {"program__sources_sha256": checksum})
 
 
 # ---- list
@@ -114,7 +113,7 @@ def test_show_as_a_table(spdnn: Spdnn, result_file: Path) -> None:
 
     assert (shown.code, shown.err) == (0, "")
     assert "1024 neurons, 3 layers, 200 images" in shown.out
-    assert "not verified: no truth is known at no cost" in shown.out
+    assert "not verified: no answer is stored for this problem" in shown.out
     assert spdnn("results", "show", result_file) == shown, "by its file"
 
 
@@ -150,18 +149,18 @@ def test_a_result_that_is_not_there(empty: Spdnn, command: str) -> None:
 # ---- keep
 
 
-def test_keep_moves_own_runs_to_the_files_of_their_suites(empty: Spdnn, checkout: Path) -> None:
-    alone, of_suite = saved(empty), saved(empty, (1, 2), suite="paper", **COUNT_ONLY)
+def test_keep_moves_own_runs_to_the_files_of_their_suites(empty: Spdnn, checkout: Checkout) -> None:
+    alone = saved(empty, **checkout.program)
+    of_suite = saved(empty, (1, 2), suite="paper", **COUNT_ONLY, **checkout.program)
     lists = {path.name for path in (empty.results / "local" / "lists").iterdir()}
-    commit = git(checkout, "rev-parse", "HEAD")
 
-    kept = empty("results", "keep", "--checkout", checkout)
+    kept = empty("results", "keep", "--checkout", checkout.folder)
 
     folder = empty.results / MACHINE
     assert (kept.code, kept.err) == (0, "")
     assert kept.out.splitlines() == [
-        f"{alone.record.id}  {folder}/runs.jsonl  commit {commit[:12]}",
-        f"{of_suite.record.id}  {folder}/paper.jsonl  commit {commit[:12]}",
+        f"{alone.record.id}  {folder}/runs.jsonl  commit {checkout.commit}",
+        f"{of_suite.record.id}  {folder}/paper.jsonl  commit {checkout.commit}",
     ]
     assert empty.own_results() == []
     for result, name in ((alone, "runs"), (of_suite, "paper")):
@@ -170,76 +169,83 @@ def test_keep_moves_own_runs_to_the_files_of_their_suites(empty: Spdnn, checkout
     assert {path.name for path in (empty.results / "lists").iterdir()} == lists
     assert list((empty.results / "local" / "lists").iterdir()) == []
     assert empty("results", "show", alone.record.id).code == 0
-    assert empty.fails("results", "keep", "--checkout", checkout) == (
+    assert empty.fails("results", "keep", "--checkout", checkout.folder) == (
         f"there is nothing to keep below {empty.results / 'local'}. "
         "Run spdnn infer or spdnn bench first."
     )
 
 
 def test_keep_some_into_a_file(
-    empty: Spdnn, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Spdnn, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_id, by_file, of_suite, other = (saved(empty, suite=s) for s in (None, None, "a", "b"))
-    monkeypatch.chdir(checkout)  # where the program is looked for
+    by_id, by_file, of_suite, other = (
+        saved(empty, suite=suite, **checkout.program) for suite in (None, None, "a", "b")
+    )
+    some = [by_id.record.id, by_file.path, "--into", "mine"]
 
-    some = empty("results", "keep", by_id.record.id, by_file.path, "--into", "mine")
+    named = empty("results", "keep", *some, "--checkout", checkout.folder)
+    monkeypatch.chdir(checkout.folder)  # where the program is looked for
     suite = empty("results", "keep", "--suite", "a")
 
-    assert (some.code, suite.code) == (0, 0)
+    assert (named.code, suite.code) == (0, 0)
     folder = empty.results / MACHINE
     assert len((folder / "mine.jsonl").read_text().splitlines()) == 2
+    assert suite.out == f"{of_suite.record.id}  {folder}/a.jsonl  commit {checkout.commit}\n"
     assert {path.name for path in folder.iterdir()} == {"mine.jsonl", "a.jsonl"}
     assert empty.own_results() == [other.path]
-    assert of_suite.record.id in suite.out
 
 
 @pytest.mark.parametrize(
     ("status", "words"), [(UNVERIFIED, "not verified"), (WRONG, "wrong")], ids=["none", "wrong"]
 )
 def test_keep_refuses_what_is_not_verified_and_moves_nothing(
-    empty: Spdnn, checkout: Path, status: dict[str, str], words: str
+    empty: Spdnn, checkout: Checkout, status: dict[str, str], words: str
 ) -> None:
-    saved(empty)
-    result = saved(empty, **status)
+    saved(empty, **checkout.program)
+    result = saved(empty, **status, **checkout.program)
     before = empty.files()
 
-    assert empty.fails("results", "keep", "--checkout", checkout) == (
+    assert empty.fails("results", "keep", "--checkout", checkout.folder) == (
         f"{result.path}: {result.record.id} cannot be kept: its categories are {words}. "
         f"Run: spdnn verify {result.record.id}"
     )
     assert empty.files() == before
 
 
-def test_keep_refuses_what_no_commit_has_made(empty: Spdnn, other_checkout: Path) -> None:
-    result = saved(empty)
+@pytest.mark.parametrize("checksum", [None, "0" * 64], ids=["unknown", "another"])
+def test_keep_refuses_what_no_commit_has_made(
+    empty: Spdnn, checkout: Checkout, checksum: str | None
+) -> None:
+    saved(empty, **checkout.program)
+    result = saved(empty, program__sources_sha256=checksum)
+    before = empty.files()
 
-    assert empty.fails("results", "keep", "--checkout", other_checkout) == (
-        f"{result.path}: {result.record.id} cannot be kept: no commit of {other_checkout} has the "
+    assert empty.fails("results", "keep", "--checkout", checkout.folder) == (
+        f"{result.path}: {result.record.id} cannot be kept: no commit of {checkout.folder} has the "
         "sources of the program that made it. Commit the program's changes, and run it again; or "
         "name its repository with --checkout."
     )
-    assert empty.own_results() == [result.path]
+    assert empty.files() == before
 
 
-@pytest.mark.parametrize("sources", [None, "0" * 64], ids=["unknown", "changed since"])
-def test_keep_refuses_a_program_that_was_changed(
-    empty: Spdnn, checkout: Path, sources: str | None
+def test_keep_refuses_a_program_that_was_changed_and_not_committed(
+    empty: Spdnn, checkout: Checkout
 ) -> None:
-    result = saved(empty, program__sources_sha256=sources)
+    (checkout.folder / "kernels" / "one.cu").write_text("// changed")
+    result = saved(empty, program__sources_sha256=sources.sources_sha256.__wrapped__())
 
-    message = empty.fails("results", "keep", result.record.id, "--checkout", checkout)
+    message = empty.fails("results", "keep", "--checkout", checkout.folder)
 
-    assert f"no commit of {checkout} has the sources of the program that made it" in message
-    assert empty.own_results() == [result.path]
+    assert f"{result.record.id} cannot be kept: no commit of {checkout.folder} has" in message
 
 
 def test_keep_where_there_is_no_repository(empty: Spdnn, tmp_path: Path) -> None:
-    saved(empty)
+    saved(empty, program__sources_sha256="0" * 64)
     nowhere = tmp_path / "nowhere"
 
-    assert f"no commit of {nowhere} has the sources" in empty.fails(
-        "results", "keep", "--checkout", nowhere
-    )
+    message = empty.fails("results", "keep", "--checkout", nowhere)
+
+    assert f"cannot be kept: no commit of {nowhere} has the sources" in message
 
 
 # ---- remove
