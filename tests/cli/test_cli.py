@@ -103,7 +103,11 @@ def test_folders_default_to_those_of_the_place(spdnn: Spdnn) -> None:
 SHADOWED = ("random", "json", "socket", "tempfile", "numpy", "click", "psutil", "pickle")
 
 
-@pytest.mark.parametrize("words", [["--workers", "2"], []], ids=["processes", "alone"])
+@pytest.mark.parametrize(
+    "words",
+    [["--workers", "2"], pytest.param([], marks=pytest.mark.slow)],
+    ids=["processes", "alone"],
+)
 def test_modules_in_the_current_folder_are_not_imported(
     spdnn: Spdnn, words: list[str], tmp_path: Path
 ) -> None:

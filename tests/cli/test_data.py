@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import shutil
 import struct
 import tarfile
@@ -41,7 +42,8 @@ def test_fetch_infer_report(empty: Spdnn, challenge: Path, tmp_path: Path) -> No
     inferred = empty("infer", "--layers", "120", *QUICK)
     assert inferred.code == 0
     assert "1024 neurons, 120 layers, 60000 images" in inferred.out
-    assert "official, official (from mnist)" in inferred.out
+    assert re.search(r"inputs +│ official \(from mnist\)", inferred.out)
+    assert re.search(r"network +│ official ", inferred.out)
     assert "1812 images, VERIFIED against the official categories (SHA-256)" in inferred.out
     assert inferred.err.splitlines()[:2] == [
         "Problem: N=1024, the last one fetched or converted.",
@@ -97,7 +99,7 @@ def test_convert_keeps_the_seed_of_the_dataset(spdnn: Spdnn) -> None:
 def test_nothing_to_convert(empty: Spdnn) -> None:
     assert empty.fails("convert", "--neurons", "4096") == (
         f"there is nothing to convert for N=4096 below {empty.data / 'raw'}. "
-        "Run: spdnn fetch --neurons 4096; or take --from synthetic."
+        "Run: spdnn fetch --neurons 4096; or use --from synthetic."
     )
     assert empty.fails("convert", "--to", "tsv", "out") == (
         f"{empty.dataset}: there is no such file. Run spdnn convert to make the dataset."

@@ -154,7 +154,7 @@ def test_folders_of_any_name(made_once: Path, tmp_path: Path, name: str) -> None
     assert (usage.code, usage.out) == (2, "")
 
 
-@pytest.mark.parametrize("how", ["option", "environment"])
+@pytest.mark.parametrize("how", ["option", pytest.param("environment", marks=pytest.mark.slow)])
 def test_the_home_folder_in_any_path(
     spdnn: Spdnn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:

@@ -96,8 +96,7 @@ def test_verify_takes_the_last_run_or_the_one_that_is_named(
 def test_verify_without_its_dataset(spdnn: Spdnn, result_file: Path) -> None:
     assert spdnn("convert", "--layers", "3", "--from", "synthetic", "--seed", "9").code == 0
     assert spdnn.fails("verify") == (
-        f"{spdnn.dataset}: is not the dataset that the result was made from any more. "
-        "Run spdnn infer again."
+        f"{spdnn.dataset}: has changed since the result was made. Run spdnn infer again."
     )
     spdnn.dataset.unlink()
     assert spdnn.fails("verify") == (
