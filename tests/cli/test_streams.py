@@ -78,6 +78,10 @@ def test_closed_stream_is_no_error(spdnn: Spdnn, words: list[str], closed: str) 
 # ---- Ctrl-C
 
 
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="interrupts are ignored here, as under nohup, and so they are by spdnn",
+)
 @pytest.mark.parametrize(
     ("words", "sign"),
     [
