@@ -761,6 +761,7 @@ backend: Qt5Agg
 """
 
 
+@pytest.mark.slow
 def test_a_users_settings_change_no_byte(tmp_path: Path) -> None:
     (tmp_path / "config" / "matplotlib").mkdir(parents=True)
     for name in ("config/matplotlib/matplotlibrc", "rc"):

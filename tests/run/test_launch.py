@@ -300,7 +300,7 @@ def test_a_signal_to_the_parent_ends_all(number: int, message: str) -> None:
 @pytest.mark.parametrize(
     "number",
     [
-        signal.SIGTERM,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, marks=[needs_interrupts, pytest.mark.slow]),
     ],
 )
