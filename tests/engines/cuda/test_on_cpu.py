@@ -49,7 +49,6 @@ BLOCK_BARRIER, WARP_BARRIER = "__syncthreads();", "__syncwarp();"
 FOLDING = [name for name in CUDA_ENGINES if name not in LAYERED]
 NO_VECTORS = TILE_SHAPES[-2]
 QUICK_EDGES = (
-    "16 images a warp",
     "an image a lane",
     "2 images a warp, odd copies",
     "more words than shared memory",
