@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import psutil
 import pytest
@@ -25,6 +26,7 @@ from helpers.places import ROOT
 from spdnn_cli.bench import suite_run as benching
 from spdnn_cli.bench.suite import DEFAULT_TIME_LIMIT, Suite, SuiteFile, find
 from spdnn_cli.bench.suite_run import Bench, Settled
+from spdnn_cli.cli import cli
 from spdnn_cli.cli.infer import infer
 from spdnn_cli.engines import registry
 from spdnn_cli.engines.cuda.tile import parse_tiling
@@ -272,8 +274,9 @@ def test_the_suites_that_come_with_the_program(name: str, number: int) -> None:
 def test_every_run_that_comes_with_the_program_is_a_command_line() -> None:
     file = SuiteFile(find(None), infer.params)
     own = registry.own_options()
+    above = click.Context(cli, **cli.context_settings)  # without it Click keeps another --help
     for run in (run for name in file.names for run in file.suite(name).runs):
-        given = infer.make_context("infer", list(run.words)).params
+        given = infer.make_context("infer", list(run.words), above).params
         entry = registry.ENGINES[given["engine"]]
         taken = {option.name for option in entry.options}
         assert {name for name in own if given[name] is not None} <= taken, run.words
